@@ -1,0 +1,216 @@
+"""Artifacts: directories with payload files and a manifest, whole or not there at all.
+
+A stage writes its payload under a temporary name beside the destination; the manifest comes last,
+then one rename. Reading verifies every file that it hands out against its recorded SHA-256, before
+anything is parsed: an engine is executable code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgedense.environment import describe
+from edgedense.errors import InputError, MachineError
+
+FORMAT = "edgedense/1"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One payload file: its SHA-256 (hex) and its size in bytes."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What ``manifest.json`` holds; see DESIGN section "Artifacts" in CONTRIBUTING.
+
+    ``parents`` maps a role (``model``, ``engine``, …) to the SHA-256 of that input: the manifest
+    of an artifact, or the file of a checkpoint, or the contents of an image set.
+    """
+
+    stage: str
+    parents: dict[str, str] = field(default_factory=dict)
+    files: dict[str, FileRecord] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    interface: dict[str, Any] = field(default_factory=dict)
+    preprocess: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    format: str = FORMAT
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An artifact on disk, its manifest read."""
+
+    path: Path
+    manifest: Manifest
+    sha256: str
+
+    def file(self, name: str) -> Path:
+        """Path of payload ``name``, after its bytes were checked against the manifest."""
+        record = self.manifest.files.get(name)
+        path = self.path / name
+        if record is None or not path.is_file():
+            raise InputError(f"{self.path}: payload {name} is missing", _REMAKE)
+        if path.stat().st_size != record.bytes or sha256_file(path) != record.sha256:
+            raise InputError(f"{path}: contents differ from the manifest (SHA-256)", _REMAKE)
+        return path
+
+    def has(self, name: str) -> bool:
+        """Whether the manifest lists payload ``name``."""
+        return name in self.manifest.files
+
+
+_REMAKE = "The file was changed or damaged after it was written: make the artifact again."
+
+
+@dataclass
+class Draft:
+    """An artifact being written: put payload files into ``path``, then set ``report``."""
+
+    path: Path
+    report: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    interface: dict[str, Any] = field(default_factory=dict)
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_json(value: object) -> str:
+    """SHA-256 of a value's canonical JSON text, in hex."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def is_artifact(path: Path) -> bool:
+    """Whether ``path`` is an artifact directory."""
+    return (path / MANIFEST).is_file()
+
+
+def read(path: Path) -> Artifact:
+    """Read an artifact's manifest. Errors: InputError where there is none, or of another format."""
+    try:
+        text = (path / MANIFEST).read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{path} is not an edgedense artifact ({MANIFEST}: {error.strerror})",
+            "Give the directory that an edgedense command wrote with -o.",
+        ) from error
+    try:
+        raw = json.loads(text)
+        if raw["format"] != FORMAT:
+            raise InputError(
+                f"{path}: format {raw['format']!r}, but this edgedense reads {FORMAT!r}",
+                "Make the artifact again with this version, or install the one that wrote it.",
+            )
+        raw["files"] = {name: FileRecord(**record) for name, record in raw["files"].items()}
+        manifest = Manifest(**raw)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path / MANIFEST} is damaged ({error})", _REMAKE) from error
+    return Artifact(path, manifest, hashlib.sha256(text).hexdigest())
+
+
+def check_absent(path: Path) -> None:
+    """Raise InputError where ``path`` exists: call it before the work, not after."""
+    if path.exists():
+        raise InputError(f"{path} exists already", "Choose another -o, or remove it first.")
+
+
+@contextlib.contextmanager
+def create(
+    path: Path,
+    stage: str,
+    *,
+    parents: Mapping[str, str],
+    options: Mapping[str, Any],
+    preprocess: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+) -> Iterator[Draft]:
+    """Write an artifact at ``path``: whole when the block ends well, else nothing stays behind.
+
+    Errors: InputError where ``path`` exists; MachineError on a full or read-only disk.
+    """
+    check_absent(path)
+    partial = path.parent / f".{path.name}.partial-{os.getpid()}"
+    try:
+        with disk_errors(path):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            draft = Draft(partial)
+            yield draft
+            manifest = Manifest(
+                stage=stage,
+                parents=dict(parents),
+                files=_records(partial),
+                options=dict(options),
+                report=draft.report,
+                model=draft.model,
+                interface=draft.interface,
+                preprocess=dict(preprocess or {}),
+                environment=describe(seed),
+            )
+            write_json(partial / MANIFEST, asdict(manifest))
+            partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write ``value`` as indented JSON, through to the disk."""
+    with path.open("w", encoding="utf-8") as stream:
+        json.dump(value, stream, indent=1)
+        stream.write("\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def copy_files(source: Artifact, names: Sequence[str], draft: Draft) -> None:
+    """Copy payload files, verified, from another artifact into a draft."""
+    for name in names:
+        shutil.copyfile(source.file(name), draft.path / name)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full, read-only or forbidden disk into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise MachineError(
+                f"the disk is full while writing {path}", "Free some space, or choose another -o."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise InputError(
+                f"{error.filename or path}: {error.strerror}", "Choose a place that you may use."
+            ) from error
+        raise
+
+
+def _records(directory: Path) -> dict[str, FileRecord]:
+    files = sorted(p for p in directory.rglob("*") if p.is_file())
+    return {
+        p.relative_to(directory).as_posix(): FileRecord(sha256_file(p), p.stat().st_size)
+        for p in files
+    }
