@@ -1,0 +1,46 @@
+"""Opening an engine artifact: its bytes are verified first, then the right runtime loads them."""
+
+from __future__ import annotations
+
+import json
+
+from edgedense.artifact import Artifact
+from edgedense.engines.runner import Interface, Runner
+from edgedense.environment import require
+from edgedense.errors import InputError
+
+STAGE = "build-engine"
+CALIBRATION_FILE = "calibration.json"
+
+
+def open_engine(artifact: Artifact) -> Runner:
+    """A runner for an engine artifact.
+
+    Errors: InputError where this is no engine or its bytes were changed (an engine is executable
+    code); MachineError where its runtime or its GPU is missing.
+    """
+    if artifact.manifest.stage != STAGE:
+        raise InputError(
+            f"{artifact.path} is a {artifact.manifest.stage} artifact, not an engine",
+            "Build one: edgedense build-engine DIR -o ENGINE --target cpu",
+        )
+    backend = artifact.manifest.report["backend"]
+    interface = Interface.from_dict(artifact.manifest.interface)
+    if backend == "onnxruntime":
+        engine = artifact.file("model.onnx")
+        require("onnxruntime", "running this engine")
+        from edgedense.engines.onnxruntime import OnnxRunner
+
+        return OnnxRunner(engine, interface)
+    from edgedense.engines.tensorrt import TensorRTRunner
+
+    module = "tensorrt_rtx" if backend == "tensorrt-rtx" else "tensorrt"
+    return TensorRTRunner(artifact.file("model.engine"), interface, module)
+
+
+def calibration_content(artifact: Artifact) -> tuple[str, ...]:
+    """Content hashes of the images that an engine was calibrated with; empty where it had none."""
+    if not artifact.has(CALIBRATION_FILE):
+        return ()
+    record = json.loads(artifact.file(CALIBRATION_FILE).read_text(encoding="utf-8"))
+    return tuple(record["content"])

@@ -1,0 +1,28 @@
+"""PyTorch on the CPU: the FP32 reference that everything is judged against."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from edgedense.engines.runner import Floats, Interface
+
+
+class TorchRunner:
+    """Runs a network in eval mode, in FP32, on all cores."""
+
+    def __init__(
+        self, network: nn.Module, interface: Interface, name: str = "pytorch-fp32"
+    ) -> None:
+        self.name = name
+        self.interface = interface
+        self._network = network.eval()
+
+    @torch.inference_mode()
+    def __call__(self, images: Floats) -> Floats:
+        """Logits (N, classes) of images (N, channels, height, width)."""
+        logits: Floats = self._network(torch.from_numpy(images)).numpy()
+        return logits
+
+    def close(self) -> None:
+        """Nothing is held open."""

@@ -1,0 +1,165 @@
+"""From a graph to ONNX with explicit Q/DQ, in the form that every TensorRT from 8.6 on accepts.
+
+INT8 is symmetric with an explicit int8 zero-point of 0; weights are stored as INT8 with one scale
+an output channel; biases stay in floating point. Typing is strong: the other operators run in the
+type that is written here, so FP16 means FP16 tensors, with one Cast at each end of the network.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from edgedense import __version__
+from edgedense.errors import InputError
+from edgedense.graph.nodes import (
+    Affine,
+    Concat,
+    Conv,
+    GlobalPool,
+    Graph,
+    Linear,
+    Node,
+    Pool,
+    Quantize,
+    Relu,
+    Weighted,
+)
+from edgedense.graph.run import quantized_weight
+
+Float = Literal["fp32", "fp16"]
+
+# FP16 scales need opset 19 (below it QuantizeLinear takes FP32 only); 17 reaches back to 8.6
+_OPSET = {"fp32": 17, "fp16": 19}
+_NUMPY = {"fp32": np.float32, "fp16": np.float16}
+_ONNX = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16}
+_FP16_MAX = float(np.finfo(np.float16).max)
+
+
+def export_onnx(graph: Graph, path: Path, float_type: Float, metadata: dict[str, str]) -> None:
+    """Write ``graph`` as ONNX with a free batch axis; ``metadata`` goes into its properties.
+
+    Errors: InputError where a parameter does not fit into FP16.
+    """
+    model = _Writer(graph, float_type).model()
+    helper.set_model_props(model, metadata)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+class _Writer:
+    """Collects the ONNX nodes and initializers of one graph."""
+
+    def __init__(self, graph: Graph, float_type: Float) -> None:
+        self.graph = graph
+        self.float_type = float_type
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self.renamed: dict[str, str] = {}
+
+    def model(self) -> onnx.ModelProto:
+        graph = self.graph
+        classes = list(graph.weighted())[-1].weight.shape[0]
+        self._cast(graph.input, f"{graph.input}.cast", _ONNX[self.float_type])
+        for node in graph.nodes:
+            self._write(node)
+        self._rename_output()
+        body = helper.make_graph(
+            self.nodes,
+            "edgedense",
+            [_value(graph.input, ["batch", *graph.input_shape])],
+            [_value(graph.output, ["batch", classes])],
+            self.initializers,
+        )
+        return helper.make_model(
+            body,
+            opset_imports=[helper.make_opsetid("", _OPSET[self.float_type])],
+            ir_version=9,
+            producer_name="edgedense",
+            producer_version=__version__,
+        )
+
+    def _cast(self, value: str, cast: str, to: int) -> None:
+        if self.float_type != "fp32":
+            self.nodes.append(helper.make_node("Cast", [value], [cast], name=cast, to=to))
+            self.renamed[value] = cast
+
+    def _rename_output(self) -> None:
+        if self.float_type != "fp32":
+            inner = f"{self.graph.output}.{self.float_type}"
+            self.nodes[-1].name = self.nodes[-1].output[0] = inner
+            self._cast(inner, self.graph.output, TensorProto.FLOAT)
+
+    def _write(self, node: Node) -> None:
+        names = node.inputs if isinstance(node, Concat) else (node.input,)
+        x = [self.renamed.get(name, name) for name in names]
+        match node:
+            case Conv():
+                pads, kernel = [node.padding] * 4, list(node.weight.shape[2:])
+                strides = [node.stride] * 2
+                inputs = [*x, *self._weights(node)]
+                self._op("Conv", node.name, inputs, kernel_shape=kernel, pads=pads, strides=strides)
+            case Linear():
+                self._op("Gemm", node.name, [*x, *self._weights(node)], transB=1)
+            case Affine():
+                self._batch_norm(node, x[0])
+            case Relu():
+                self._op("Relu", node.name, x)
+            case Concat():
+                self._op("Concat", node.name, x, axis=1)
+            case Pool():
+                kind = "AveragePool" if node.kind == "avg" else "MaxPool"
+                window = {"kernel_shape": [node.kernel] * 2, "strides": [node.stride] * 2}
+                self._op(kind, node.name, x, pads=[node.padding] * 4, **window)
+            case GlobalPool():
+                self._op("GlobalAveragePool", f"{node.name}.mean", x)
+                self._op("Flatten", node.name, [f"{node.name}.mean"], axis=1)
+            case Quantize():
+                scale = self._float(f"{node.name}.scale", np.float32(node.scale))
+                zero = self._constant(f"{node.name}.zero_point", np.int8(0))
+                self._op("QuantizeLinear", f"{node.name}.q", [*x, scale, zero])
+                self._op("DequantizeLinear", node.name, [f"{node.name}.q", scale, zero])
+
+    def _weights(self, node: Weighted) -> list[str]:
+        bias = self._float(f"{node.name}.bias", node.bias)
+        if node.weight_scale is None:
+            return [self._float(f"{node.name}.weight", node.weight), bias]
+        stored = self._constant(f"{node.name}.weight.int8", quantized_weight(node))
+        scale = self._float(f"{node.name}.weight.scale", node.weight_scale)
+        zeros = np.zeros(len(node.weight_scale), np.int8)
+        zero = self._constant(f"{node.name}.weight.zero_point", zeros)
+        weight = f"{node.name}.weight"
+        self._op("DequantizeLinear", weight, [stored, scale, zero], axis=0)
+        return [weight, bias]
+
+    def _batch_norm(self, node: Affine, x: str) -> None:
+        # mean 0, variance 1 and epsilon 0 leave the affine alone, already computed in float64
+        mean = np.zeros_like(node.scale)
+        names = {"scale": node.scale, "shift": node.shift, "mean": mean, "var": mean + 1}
+        parameters = [self._float(f"{node.name}.{key}", value) for key, value in names.items()]
+        self._op("BatchNormalization", node.name, [x, *parameters], epsilon=0.0)
+
+    def _op(self, kind: str, name: str, inputs: list[str], **attributes: Any) -> None:
+        self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
+
+    def _float(self, name: str, value: NDArray[np.float32] | np.float32) -> str:
+        peak = float(np.max(np.abs(value)))
+        if self.float_type == "fp16" and peak > _FP16_MAX:
+            raise InputError(
+                f"{name}: {peak:.3g} does not fit into FP16 (at most {_FP16_MAX:.0f})",
+                "Keep the other operators in FP32: --rest fp32.",
+            )
+        return self._constant(name, np.asarray(value, _NUMPY[self.float_type]))
+
+    def _constant(self, name: str, value: Any) -> str:
+        self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+
+def _value(name: str, shape: list[str | int]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)

@@ -1,0 +1,136 @@
+"""The operators of a deployed network, and the graph that holds them.
+
+A node's output carries the node's name. Values are NCHW; arrays are float32 unless said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Conv:
+    """Convolution: ``weight`` (out, in, kh, kw), ``bias`` (out,).
+
+    ``weight_scale`` (out,) makes the weights INT8: symmetric, one scale an output channel.
+    """
+
+    name: str
+    input: str
+    weight: Array
+    bias: Array
+    stride: int = 1
+    padding: int = 0
+    weight_scale: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """Matrix product: ``weight`` (out, in), ``bias`` (out,), ``weight_scale`` as for Conv."""
+
+    name: str
+    input: str
+    weight: Array
+    bias: Array
+    weight_scale: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """``x * scale + shift`` a channel: a BatchNorm that folds into no convolution."""
+
+    name: str
+    input: str
+    scale: Array
+    shift: Array
+
+
+@dataclass(frozen=True)
+class Relu:
+    """``max(x, 0)``."""
+
+    name: str
+    input: str
+
+
+@dataclass(frozen=True)
+class Concat:
+    """Concatenation of two or more values along the channels."""
+
+    name: str
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Windowed pooling, ``kind`` ``avg`` or ``max``."""
+
+    name: str
+    input: str
+    kind: str
+    kernel: int
+    stride: int
+    padding: int = 0
+
+
+@dataclass(frozen=True)
+class GlobalPool:
+    """Mean over height and width: (N, C, H, W) to (N, C)."""
+
+    name: str
+    input: str
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """A pair of QuantizeLinear and DequantizeLinear: INT8, one ``scale``, zero-point 0."""
+
+    name: str
+    input: str
+    scale: float
+
+
+Weighted = Conv | Linear
+Node = Conv | Linear | Affine | Relu | Concat | Pool | GlobalPool | Quantize
+
+
+def inputs_of(node: Node) -> tuple[str, ...]:
+    """Names of the values that a node reads."""
+    return node.inputs if isinstance(node, Concat) else (node.input,)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in an order in which they can run; the last one gives the logits.
+
+    ``input`` names the images, of shape ``input_shape`` (channels, height, width).
+    """
+
+    input: str
+    input_shape: tuple[int, int, int]
+    nodes: tuple[Node, ...]
+
+    @property
+    def output(self) -> str:
+        """Name of the logits."""
+        return self.nodes[-1].name
+
+    def weighted(self) -> Iterator[Weighted]:
+        """The nodes with weights."""
+        return (node for node in self.nodes if isinstance(node, Conv | Linear))
+
+    def last_reader(self) -> dict[str, int]:
+        """For each value, the position of the last node that reads it."""
+        return {
+            name: position for position, node in enumerate(self.nodes) for name in inputs_of(node)
+        }
+
+    def map(self, change: Callable[[Node], Node]) -> Graph:
+        """The graph with each node replaced by what ``change`` makes of it."""
+        return replace(self, nodes=tuple(change(node) for node in self.nodes))

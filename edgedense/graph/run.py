@@ -1,0 +1,111 @@
+"""Running a graph in PyTorch: the FP32 function, or the INT8 simulation where it has Q/DQ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from edgedense.graph.nodes import (
+    Affine,
+    Array,
+    Concat,
+    Conv,
+    GlobalPool,
+    Graph,
+    Linear,
+    Node,
+    Pool,
+    Quantize,
+    Relu,
+    Weighted,
+)
+
+Observe = Callable[[str, Tensor], None]
+
+
+class GraphRunner:
+    """Runs a graph on images (N, C, H, W); ``observe`` sees each value as it is made.
+
+    Values are freed after their last reader, so memory is bounded by one batch.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._last = graph.last_reader()
+        self._parameters = {
+            node.name: _parameters(node)
+            for node in graph.nodes
+            if isinstance(node, Conv | Linear | Affine)
+        }
+
+    @torch.inference_mode()
+    def __call__(self, images: Array, observe: Observe | None = None) -> Array:
+        """Logits (N, classes)."""
+        values = {self.graph.input: torch.from_numpy(images)}
+        if observe:
+            observe(self.graph.input, values[self.graph.input])
+        for position, node in enumerate(self.graph.nodes):
+            values[node.name] = self._step(node, values)
+            if observe:
+                observe(node.name, values[node.name])
+            for name in [n for n in values if self._last.get(n, position + 1) <= position]:
+                del values[name]
+        logits: Array = values[self.graph.output].numpy()
+        return logits
+
+    def _step(self, node: Node, values: dict[str, Tensor]) -> Tensor:  # noqa: PLR0911
+        if isinstance(node, Concat):
+            return torch.cat([values[name] for name in node.inputs], 1)
+        x = values[node.input]
+        match node:
+            case Conv():
+                weight, bias = self._parameters[node.name]
+                return F.conv2d(x, weight, bias, node.stride, node.padding)
+            case Linear():
+                return F.linear(x, *self._parameters[node.name])
+            case Affine():
+                scale, shift = self._parameters[node.name]
+                return torch.addcmul(shift, x, scale)
+            case Relu():
+                return F.relu(x)
+            case Pool():
+                if node.kind == "avg":
+                    return F.avg_pool2d(x, node.kernel, node.stride, node.padding)
+                return torch.max_pool2d(x, node.kernel, node.stride, node.padding)
+            case GlobalPool():
+                return x.mean((2, 3))
+            case Quantize():
+                return fake_quantize(x, node.scale)
+
+
+def fake_quantize(x: Tensor, scale: float) -> Tensor:
+    """Quantize to INT8 and back: ONNX QuantizeLinear and DequantizeLinear with zero-point 0."""
+    return torch.round(x / scale).clamp_(-128, 127).mul_(scale)
+
+
+def quantized_weight(node: Weighted) -> NDArray[np.int8]:
+    """INT8 weights of a node whose ``weight_scale`` is set; symmetric, within [-127, 127]."""
+    scale = _column(node)
+    weight: NDArray[np.int8] = np.clip(np.rint(node.weight / scale), -127, 127).astype(np.int8)
+    return weight
+
+
+def _column(node: Weighted) -> Array:
+    """``weight_scale`` in a shape that multiplies the weights."""
+    assert node.weight_scale is not None
+    return node.weight_scale.reshape(-1, *[1] * (node.weight.ndim - 1))
+
+
+def _parameters(node: Conv | Linear | Affine) -> tuple[Tensor, Tensor]:
+    if isinstance(node, Affine):
+        shape = (1, -1, 1, 1)
+        return torch.from_numpy(node.scale).view(shape), torch.from_numpy(node.shift).view(shape)
+    weight = node.weight
+    if node.weight_scale is not None:
+        weight = quantized_weight(node).astype(np.float32) * _column(node)
+    return torch.from_numpy(weight), torch.from_numpy(node.bias)

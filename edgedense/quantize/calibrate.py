@@ -1,0 +1,48 @@
+"""One streaming pass over the calibration images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from edgedense.data import Batch
+from edgedense.errors import InputError
+from edgedense.graph.nodes import Graph
+from edgedense.graph.run import GraphRunner
+from edgedense.quantize.observe import Histogram
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Histograms by value name, and the content hashes of the images that were seen."""
+
+    histograms: dict[str, Histogram]
+    content: tuple[str, ...]
+
+
+def calibrate(graph: Graph, values: Iterable[str], batches: Iterable[Batch]) -> Calibration:
+    """Histograms of ``values`` while ``graph`` runs on ``batches``.
+
+    Memory is one batch and 4096 counts a value, whatever the number of images.
+    Errors: InputError where a value is not finite.
+    """
+    histograms = {name: Histogram() for name in values}
+    runner = GraphRunner(graph)
+    content: list[str] = []
+
+    def observe(name: str, value: Tensor) -> None:
+        if name in histograms:
+            try:
+                histograms[name].add(value)
+            except ArithmeticError as error:
+                raise InputError(
+                    f"{name} has {error} in calibration",
+                    "Check --preprocess; the weights themselves are finite.",
+                ) from error
+
+    for batch in batches:
+        runner(batch.images, observe)
+        content.extend(batch.content)
+    return Calibration(histograms, tuple(content))

@@ -1,0 +1,58 @@
+"""Streaming statistics of activations: one histogram a tensor, never the activations themselves."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+BINS = 4096
+_CHUNK = 1 << 24  # histc counts in float32, which is exact up to here
+
+
+class Histogram:
+    """Counts of ``abs(x)`` in ``BINS`` bins of equal width, a power of two.
+
+    The width doubles, merging pairs of bins, when a value falls outside. Bins of one width nest
+    exactly into bins of the next, so the result does not depend on how the data was batched.
+    """
+
+    def __init__(self) -> None:
+        self.counts: NDArray[np.int64] = np.zeros(BINS, np.int64)
+        self.exponent: int | None = None
+        self.amax = 0.0
+
+    @property
+    def width(self) -> float:
+        """Width of a bin, in the tensor's units."""
+        return 2.0 ** (self.exponent or 0)
+
+    def add(self, x: Tensor) -> None:
+        """Count the values of ``x``. Errors: ArithmeticError where they are not finite."""
+        low, high = (float(value) for value in torch.aminmax(x))
+        amax = max(-low, high)
+        if not math.isfinite(amax):
+            raise ArithmeticError("values that are not finite")
+        if amax == 0.0:
+            self.counts[0] += x.numel()
+            return
+        self._widen(amax)
+        values = (x.abs() if low < 0 else x).flatten()
+        top = self.width * BINS
+        for start in range(0, len(values), _CHUNK):
+            chunk = values[start : start + _CHUNK]
+            self.counts += torch.histc(chunk, BINS, 0.0, top).numpy().astype(np.int64)
+
+    def _widen(self, amax: float) -> None:
+        self.amax = max(self.amax, amax)
+        # frexp gives amax < 2**power, hence below the top of the last bin
+        wanted = math.frexp(amax)[1] - int(math.log2(BINS))
+        if self.exponent is None:
+            self.exponent = wanted
+        while self.exponent < wanted:
+            merged = self.counts.reshape(-1, 2).sum(axis=1)
+            self.counts = np.concatenate([merged, np.zeros_like(merged)])
+            self.exponent += 1

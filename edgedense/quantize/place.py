@@ -1,0 +1,59 @@
+"""Where the Q/DQ pairs go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from edgedense.graph.nodes import Array, Conv, Graph, Linear, Node, Quantize, Weighted
+
+STEM = "conv0"
+
+
+def quantized_nodes(graph: Graph, skip: Iterable[str] = ()) -> tuple[Weighted, ...]:
+    """The nodes that run in INT8: every convolution and the classifier, but those in ``skip``."""
+    skipped = frozenset(skip)
+    return tuple(node for node in graph.weighted() if node.name not in skipped)
+
+
+def place_conv(graph: Graph, amax: Mapping[str, float], skip: Iterable[str] = ()) -> Graph:
+    """Placement ``conv``: Q/DQ on the input of every convolution and of the classifier.
+
+    ``amax`` gives the range of each such input. Concats, BN and ReLU stay in floating point, so
+    nothing is requantized between a producer and a concat. Weights get one scale an output
+    channel. The result is a new graph; ``graph`` is left alone.
+    """
+    chosen = {node.name for node in quantized_nodes(graph, skip)}
+    nodes: list[Node] = []
+    pairs: dict[str, str] = {}
+    for node in graph.nodes:
+        if isinstance(node, Conv | Linear) and node.name in chosen:
+            if node.input not in pairs:
+                pairs[node.input] = f"{node.input}.qdq"
+                scale = float(representable(amax[node.input] / 127))
+                nodes.append(Quantize(pairs[node.input], node.input, scale))
+            weight_scale = weight_scales(node)
+            nodes.append(replace(node, input=pairs[node.input], weight_scale=weight_scale))
+        else:
+            nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def weight_scales(node: Weighted) -> Array:
+    """Scales (out,) that map each output channel's largest weight to 127."""
+    peak = np.abs(node.weight).reshape(len(node.weight), -1).max(axis=1)
+    return representable(peak.astype(np.float64) / 127)
+
+
+def representable(scale: float | np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Array:
+    """``scale`` rounded up to FP16, so that FP32 and FP16 files hold the same integers.
+
+    Rounding up clips nothing. The floor 2**-20 keeps dead channels from a scale of zero, which
+    TensorRT refuses.
+    """
+    wanted = np.maximum(np.asarray(scale, np.float64), 2.0**-20)
+    half = wanted.astype(np.float16)
+    above = np.nextafter(half, np.float16(np.inf))
+    return np.where(half >= wanted, half, above).astype(np.float32)

@@ -1,0 +1,231 @@
+"""The stage ``quantize``: a trained DenseNet and calibration images in, ONNX files out."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from edgedense import artifact
+from edgedense.data import ImageSet, Preprocess, batches, set_sha256
+from edgedense.densenet.checkpoints import Model, check_channels
+from edgedense.densenet.count import describe
+from edgedense.engines.reference import REFERENCE_FILE, RecordedReference, save_reference
+from edgedense.engines.runner import Interface
+from edgedense.errors import InputError
+from edgedense.graph.export import Float, export_onnx
+from edgedense.graph.lower import INPUT, OUTPUT, lower
+from edgedense.graph.nodes import Array, Graph
+from edgedense.graph.run import GraphRunner
+from edgedense.progress import SILENT, Progress
+from edgedense.quantize.calibrate import Calibration, calibrate
+from edgedense.quantize.place import place_conv, quantized_nodes
+from edgedense.quantize.ranges import Calibrator, choose_amax
+from edgedense.quantize.verify import check_fp32, check_onnx, decibels, pytorch_logits
+
+STAGE = "quantize"
+MIN_IMAGES = 16
+GOLDEN_IMAGES = 8
+_JUDGED_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """How to quantize.
+
+    ``images`` is the most calibration images used, drawn by class with ``seed``; ``percentile`` is
+    for that calibrator only; ``rest`` is the type of everything that is not INT8 in the file meant
+    for GPUs; ``skip`` names convolutions to leave unquantized (``conv0`` is the stem).
+    """
+
+    calibrator: Calibrator = "mse"
+    percentile: float = 99.999
+    placement: Literal["conv"] = "conv"
+    rest: Float = "fp16"
+    skip: tuple[str, ...] = ()
+    images: int = 512
+    batch_size: int = 32
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class QuantizeReport:
+    """What quantization gave; ``sqnr_db`` is of the simulation's logits on calibration images."""
+
+    onnx: str
+    placement: str
+    calibrator: str
+    images: int
+    sqnr_db: float
+    seconds: float
+    artifact: str
+    quantized: int
+    skipped: tuple[str, ...]
+    agreement_db: dict[str, float]
+    file_bytes: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+def quantize(
+    model: Model,
+    calibration: ImageSet,
+    preprocess: Preprocess,
+    destination: Path,
+    options: QuantizeOptions = QuantizeOptions(),
+    reference: RecordedReference | None = None,
+    progress: Progress = SILENT,
+) -> QuantizeReport:
+    """Quantize ``model`` and write the artifact ``destination``.
+
+    ``reference`` holds FP32 logits of an evaluation set; they travel along, so that a device can
+    validate without PyTorch. Nothing is written before the files were seen to compute what
+    PyTorch (FP32) and the simulation (INT8) compute.
+    Errors: InputError for too few images, an unknown ``skip``, channels that do not match.
+    """
+    started = time.perf_counter()
+    artifact.check_absent(destination)
+    check_channels(model.spec, preprocess.channels)
+    sample = draw_calibration(calibration, options)
+    graph = lower(model.network, preprocess.input_size)
+    _check_skip(graph, options.skip)
+    seen, amax = _ranges(graph, sample, preprocess, options, progress)
+    placed = place_conv(graph, amax, options.skip)
+    judged = _judge(model, graph, placed, _first_images(sample, preprocess))
+    with artifact.create(
+        destination,
+        STAGE,
+        parents={"model": model.sha256, "calibration": set_sha256(sample)},
+        options=asdict(options),
+        preprocess=preprocess.to_dict(),
+        seed=options.seed,
+    ) as draft:
+        interface = Interface(
+            INPUT, graph.input_shape, OUTPUT, (model.spec.num_classes,), batch=None
+        )
+        draft.interface = interface.to_dict()
+        draft.model = describe(model.spec, preprocess.input_size)
+        metadata = {"edgedense.preprocess": json.dumps(preprocess.to_dict())}
+        paths = _export(graph, placed, draft.path, metadata)
+        agreement = _check_files(paths, interface, judged)
+        _write_golden(judged, draft.path / "golden.npz")
+        artifact.write_json(draft.path / "calibration.json", _record(model, seen, amax, sample))
+        if reference is not None:
+            save_reference(draft.path / REFERENCE_FILE, reference)
+        report = QuantizeReport(
+            onnx=str(destination / f"int8.{options.rest}.onnx"),
+            placement=options.placement,
+            calibrator=options.calibrator,
+            images=len(sample),
+            sqnr_db=decibels(judged.fp32, judged.simulated),
+            seconds=time.perf_counter() - started,
+            artifact=str(destination),
+            quantized=len(quantized_nodes(graph, options.skip)),
+            skipped=options.skip,
+            agreement_db=agreement,
+            file_bytes={name: path.stat().st_size for name, path in paths.items()},
+        )
+        draft.report = report.to_dict()
+    return report
+
+
+def draw_calibration(calibration: ImageSet, options: QuantizeOptions) -> ImageSet:
+    """The images of ``calibration`` that :func:`quantize` uses with these options.
+
+    Errors: InputError where they are too few for ranges that hold.
+    """
+    sample = calibration.sample(options.images, options.seed)
+    if len(sample) < MIN_IMAGES:
+        raise InputError(
+            f"{calibration.source}: {len(sample)} calibration images, at least {MIN_IMAGES} are "
+            "needed for ranges that hold",
+            "Give some hundred images from the training set (512 is the default).",
+        )
+    return sample
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Images with their logits from PyTorch and from the simulation."""
+
+    images: Array
+    fp32: Array
+    simulated: Array
+
+
+def _check_skip(graph: Graph, skip: tuple[str, ...]) -> None:
+    names = [node.name for node in graph.weighted()]
+    for name in skip:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 3) or names[:3]
+            raise InputError(
+                f"--skip {name}: no such convolution", f"Nearest: {', '.join(close)}, …"
+            )
+
+
+def _ranges(
+    graph: Graph,
+    sample: ImageSet,
+    preprocess: Preprocess,
+    options: QuantizeOptions,
+    progress: Progress,
+) -> tuple[Calibration, dict[str, float]]:
+    values = [node.input for node in quantized_nodes(graph, options.skip)]
+    stream = batches(sample, preprocess, options.batch_size, progress=progress, label="calibrate")
+    seen = calibrate(graph, values, stream)
+    amax = {
+        name: choose_amax(histogram, options.calibrator, options.percentile)
+        for name, histogram in seen.histograms.items()
+    }
+    return seen, amax
+
+
+def _first_images(sample: ImageSet, preprocess: Preprocess) -> Array:
+    picked = replace(sample, items=sample.items[:: max(1, len(sample) // _JUDGED_IMAGES)])
+    return next(iter(batches(picked, preprocess, _JUDGED_IMAGES))).images
+
+
+def _judge(model: Model, graph: Graph, placed: Graph, images: Array) -> _Judged:
+    fp32 = pytorch_logits(model.network, images)
+    check_fp32(fp32, GraphRunner(graph)(images), "the deployed graph")
+    return _Judged(images, fp32, GraphRunner(placed)(images))
+
+
+def _export(
+    graph: Graph, placed: Graph, directory: Path, metadata: dict[str, str]
+) -> dict[str, Path]:
+    types: tuple[Float, ...] = ("fp32", "fp16")
+    paths = {}
+    for float_type in types:
+        for prefix, source in (("", graph), ("int8.", placed)):
+            name = f"{prefix}{float_type}"
+            paths[name] = directory / f"{name}.onnx"
+            export_onnx(source, paths[name], float_type, metadata)
+    return paths
+
+
+def _check_files(paths: dict[str, Path], interface: Interface, judged: _Judged) -> dict[str, float]:
+    first = slice(0, GOLDEN_IMAGES)
+    return check_onnx(
+        paths, interface, judged.images[first], judged.fp32[first], judged.simulated[first]
+    )
+
+
+def _write_golden(judged: _Judged, path: Path) -> None:
+    first = slice(0, GOLDEN_IMAGES)
+    np.savez(path, images=judged.images[first], logits=judged.fp32[first])
+
+
+def _record(
+    model: Model, seen: Calibration, amax: dict[str, float], sample: ImageSet
+) -> dict[str, Any]:
+    content = tuple(dict.fromkeys((*model.calibration, *seen.content)))
+    largest = {name: histogram.amax for name, histogram in seen.histograms.items()}
+    return {"source": sample.source, "content": content, "amax": amax, "largest": largest}

@@ -1,0 +1,84 @@
+"""Checks between what PyTorch, our simulation and the written ONNX files compute."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from edgedense.densenet.network import DenseNet
+from edgedense.engines.onnxruntime import OnnxRunner
+from edgedense.engines.runner import Interface
+from edgedense.errors import EdgedenseError, InputError
+from edgedense.graph.nodes import Array
+from edgedense.stats import logit_sqnr_db
+
+# FP32 against FP32 differs by the order of additions only
+FP32_TOLERANCE = 1e-4
+# a value within rounding error of a code's border may fall on either side, and each such flip
+# spreads through all later layers: simulation and file agree to some 35 dB, wrong files far less
+SIMULATION_MARGIN_DB = 3.0
+FP16_SQNR_DB = 25.0
+
+
+def pytorch_logits(network: DenseNet, images: Array) -> Array:
+    """FP32 logits of the PyTorch network. Errors: InputError where they are not finite."""
+    with torch.inference_mode():
+        logits: Array = network(torch.from_numpy(images)).numpy()
+    if not np.isfinite(logits).all():
+        raise InputError(
+            "the network gives NaN or infinite logits on real images",
+            "Check --preprocess, and the checkpoint by: edgedense inspect",
+        )
+    return logits
+
+
+def check_fp32(wanted: Array, found: Array, what: str) -> None:
+    """Both must agree to ``FP32_TOLERANCE`` of the largest logit."""
+    error = float(np.abs(wanted - found).max() / max(float(np.abs(wanted).max()), 1e-12))
+    if not error <= FP32_TOLERANCE:
+        raise EdgedenseError(f"{what} differs from PyTorch by {error:.2g} of the largest logit")
+
+
+def check_onnx(
+    paths: dict[str, Path], interface: Interface, images: Array, fp32: Array, simulated: Array
+) -> dict[str, float]:
+    """Run each written file and compare it; gives the agreement in dB by file name.
+
+    ``paths`` has the keys ``fp32``, ``fp16``, ``int8.fp32`` and ``int8.fp16``; ``fp32`` are the
+    PyTorch logits of ``images``, ``simulated`` those of the INT8 simulation.
+    Errors: EdgedenseError where a file computes something else than it should.
+    """
+    found = {}
+    for name, path in paths.items():
+        runner = OnnxRunner(path, interface, exact=True)
+        found[name] = runner(images)
+        runner.close()
+    check_fp32(fp32, found["fp32"], "the FP32 ONNX")
+    noise = decibels(fp32, simulated)
+    agreement = {
+        "fp32": decibels(fp32, found["fp32"]),
+        "fp16": decibels(fp32, found["fp16"]),
+        "int8.fp32": decibels(simulated, found["int8.fp32"]),
+        "int8.fp16": decibels(simulated, found["int8.fp16"]),
+    }
+    _floor("the FP16 ONNX against PyTorch", agreement["fp16"], FP16_SQNR_DB)
+    for name in ("int8.fp32", "int8.fp16"):
+        floor = noise + (SIMULATION_MARGIN_DB if name == "int8.fp32" else 0.0)
+        _floor(f"{name}.onnx against the simulation", agreement[name], min(floor, 40.0))
+    return agreement
+
+
+def decibels(wanted: Array, found: Array) -> float:
+    """Logit SQNR in dB; minus infinity where ``found`` is not finite."""
+    found_db = logit_sqnr_db(wanted, found)
+    return -math.inf if found_db is None else found_db
+
+
+def _floor(what: str, agreement_db: float, floor_db: float) -> None:
+    if not agreement_db >= floor_db:
+        raise EdgedenseError(
+            f"{what}: {agreement_db:.1f} dB, where at least {floor_db:.1f} dB is expected"
+        )
