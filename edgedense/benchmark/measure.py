@@ -1,0 +1,151 @@
+"""Time whole calls of engines; nothing here judges.
+
+A call is timed from images in host memory to logits in host memory, so on a GPU the copies in and
+out are part of it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedense.engines.runner import Floats, Interface, Runner
+from edgedense.errors import InputError
+from edgedense.progress import SILENT, Progress
+
+Nanoseconds = NDArray[np.int64]
+
+LEAST_ITERATIONS = 10
+CHUNKS = 40
+BLOCK_NS = 50_000_000
+MOST_CALLS_A_BLOCK = 10
+LEAST_ROUNDS = 20  # with fewer, the bootstrap interval of their ratio is too narrow
+
+Clock = Callable[[], int]
+
+
+@dataclass(frozen=True)
+class Span:
+    """How long to measure: ``iterations`` and ``min_seconds`` at least, ``max_seconds`` at most.
+
+    ``max_seconds`` wins, but never below LEAST_ITERATIONS.
+    """
+
+    iterations: int
+    min_seconds: float
+    max_seconds: float
+
+    def count(self, call_ns: float) -> int:
+        """Number of calls, where one is expected to take ``call_ns``."""
+        wanted = max(self.iterations, math.ceil(self.min_seconds * 1e9 / call_ns))
+        allowed = int(self.max_seconds * 1e9 / call_ns)
+        return max(LEAST_ITERATIONS, min(wanted, allowed))
+
+
+@dataclass(frozen=True, eq=False)
+class Rounds:
+    """Interleaved samples in ns: row r of ``first`` and ``second`` was measured side by side."""
+
+    first: Nanoseconds
+    second: Nanoseconds
+
+
+def input_images(interface: Interface, batch: int, seed: int, golden: Floats | None) -> Floats:
+    """Images (batch, channels, height, width) to time with.
+
+    ``golden`` images, repeated as often as needed, or else seeded standard-normal noise: the time
+    of a convolution does not depend on its values, but denormals and zeros would.
+    Errors: InputError where the engine does not take this batch.
+    """
+    if interface.batch is not None and not interface.batch[0] <= batch <= interface.batch[2]:
+        least, _, most = interface.batch
+        raise InputError(
+            f"batch {batch} is outside the engine's range {least} … {most}",
+            "Choose a batch inside, or build the engine with another --batch MIN:OPT:MAX.",
+        )
+    if golden is not None:
+        return golden[np.arange(batch) % len(golden)]
+    noise = np.random.default_rng(seed).standard_normal((batch, *interface.input_shape))
+    return noise.astype(np.float32)
+
+
+def warm_up(
+    runner: Runner, images: Floats, calls: int, seconds: float, clock: Clock = time.perf_counter_ns
+) -> float:
+    """Call at least ``calls`` times and for ``seconds``; the later half's median in ns."""
+    samples: list[int] = []
+    began = clock()
+    while len(samples) < max(calls, 1) or clock() - began < seconds * 1e9:
+        samples.append(_timed(runner, images, clock))
+    return max(1.0, float(np.median(samples[len(samples) // 2 :])))
+
+
+def measure(
+    runner: Runner,
+    images: Floats,
+    count: int,
+    max_seconds: float,
+    *,
+    clock: Clock = time.perf_counter_ns,
+    progress: Progress = SILENT,
+) -> Nanoseconds:
+    """Samples in ns of up to ``count`` calls, in order; fewer where ``max_seconds`` run out.
+
+    Progress is told between chunks of calls, never inside one.
+    """
+    chunks = min(CHUNKS, count)
+    sizes = [count * (i + 1) // chunks - count * i // chunks for i in range(chunks)]
+    samples: list[int] = []
+    began = clock()
+    for size in progress.track(sizes, f"benchmark {runner.name}", chunks):
+        late = clock() - began > max_seconds * 1e9
+        if late and len(samples) >= LEAST_ITERATIONS:
+            break
+        samples.extend(_timed(runner, images, clock) for _ in range(size))
+    return np.array(samples, dtype=np.int64)
+
+
+def interleave(
+    first: Runner,
+    second: Runner,
+    images: Floats,
+    span: Span,
+    call_ns: tuple[float, float],
+    *,
+    clock: Clock = time.perf_counter_ns,
+    progress: Progress = SILENT,
+) -> Rounds:
+    """Rounds of one block of calls each, in the order A B, B A, A B, … in this process.
+
+    So slow drift of clocks and load meets both alike. The first call of every block is not kept:
+    it pays for caches that the other engine filled and for threads that had gone to sleep. Spinning
+    thread pools of one runtime disturb the other: runners must not spin while idle.
+    """
+    pair_ns = call_ns[0] + call_ns[1]
+    block = max(1, min(MOST_CALLS_A_BLOCK, int(BLOCK_NS / pair_ns)))
+    overhead = (block + 1) / block
+    rounds = max(LEAST_ROUNDS, math.ceil(span.count(pair_ns * overhead) / block))
+    samples: tuple[list[list[int]], list[list[int]]] = ([], [])
+    began = clock()
+    for turn in progress.track(range(rounds), f"{first.name} against {second.name}", rounds):
+        if turn >= LEAST_ROUNDS and clock() - began > span.max_seconds * 1e9:
+            break
+        for which in (0, 1) if turn % 2 == 0 else (1, 0):
+            samples[which].append(_block((first, second)[which], images, block, clock))
+    return Rounds(np.array(samples[0], dtype=np.int64), np.array(samples[1], dtype=np.int64))
+
+
+def _block(runner: Runner, images: Floats, calls: int, clock: Clock) -> list[int]:
+    runner(images)
+    return [_timed(runner, images, clock) for _ in range(calls)]
+
+
+def _timed(runner: Runner, images: Floats, clock: Clock) -> int:
+    began = clock()
+    runner(images)
+    return clock() - began

@@ -1,0 +1,112 @@
+"""The stage itself: warm up, measure, report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgedense.benchmark.device import describe_device
+from edgedense.benchmark.measure import Span, input_images, interleave, measure, warm_up
+from edgedense.benchmark.report import BenchmarkReport, ComparisonReport
+from edgedense.engines.runner import Floats, Runner
+from edgedense.errors import InputError
+from edgedense.progress import SILENT, Progress
+from edgedense.stats import bootstrap_ratio
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """How long to measure, and with how many images a call.
+
+    At least ``iterations`` calls (700 give p99 an interval) and ``min_seconds``, at most
+    ``max_seconds``; before it ``warmup`` calls and ``warmup_seconds`` at least, not kept.
+    """
+
+    batch: int = 1
+    iterations: int = 700
+    min_seconds: float = 2.0
+    max_seconds: float = 30.0
+    warmup: int = 10
+    warmup_seconds: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.iterations < 1 or self.warmup < 0:
+            raise InputError(
+                f"batch {self.batch}, iterations {self.iterations}, warm-up {self.warmup}: "
+                "too small",
+                "Give a batch and iterations of 1 or more.",
+            )
+        if not 0 <= self.min_seconds <= self.max_seconds < float("inf"):
+            raise InputError(
+                f"{self.min_seconds:g} to {self.max_seconds:g} seconds is no span of time",
+                "Give 0 <= minimum <= maximum.",
+            )
+
+    @property
+    def span(self) -> Span:
+        """The times alone."""
+        return Span(self.iterations, self.min_seconds, self.max_seconds)
+
+
+def benchmark(
+    runner: Runner,
+    options: BenchmarkOptions | None = None,
+    *,
+    golden: Floats | None = None,
+    progress: Progress = SILENT,
+) -> BenchmarkReport:
+    """Latency distribution of one engine.
+
+    ``golden`` images (any number, channels, height, width) are used where given, else seeded
+    noise. Errors: InputError where the engine does not take the batch.
+    """
+    options = options or BenchmarkOptions()
+    images = input_images(runner.interface, options.batch, options.seed, golden)
+    device = describe_device()
+    call_ns = warm_up(runner, images, options.warmup, options.warmup_seconds)
+    count = options.span.count(call_ns)
+    samples = measure(runner, images, count, options.max_seconds, progress=progress)
+    return BenchmarkReport(runner.name, options.batch, samples, device)
+
+
+def compare(
+    engine: Runner,
+    against: Runner,
+    options: BenchmarkOptions | None = None,
+    *,
+    golden: Floats | None = None,
+    progress: Progress = SILENT,
+) -> ComparisonReport:
+    """Latency of two engines in the same run, interleaved, and the speed-up of the first.
+
+    The speed-up is the ratio of the medians, with a 95 % interval from resampled rounds.
+    Errors: InputError where the engines take different images or not this batch.
+    """
+    options = options or BenchmarkOptions()
+    _check_same_input(engine, against)
+    input_images(against.interface, options.batch, options.seed, golden)
+    images = input_images(engine.interface, options.batch, options.seed, golden)
+    device = describe_device()
+    calls_ns = (
+        warm_up(engine, images, options.warmup, options.warmup_seconds),
+        warm_up(against, images, options.warmup, options.warmup_seconds),
+    )
+    rounds = interleave(engine, against, images, options.span, calls_ns, progress=progress)
+    own, other = rounds.first.astype(np.float64), rounds.second.astype(np.float64)
+    return ComparisonReport(
+        engine=BenchmarkReport(engine.name, options.batch, rounds.first.reshape(-1), device),
+        against=BenchmarkReport(against.name, options.batch, rounds.second.reshape(-1), device),
+        speedup=bootstrap_ratio(other, own, seed=options.seed),
+        rounds=len(own),
+    )
+
+
+def _check_same_input(engine: Runner, against: Runner) -> None:
+    own, other = tuple(engine.interface.input_shape), tuple(against.interface.input_shape)
+    if own != other:
+        raise InputError(
+            f"{engine.name} takes images of {own}, but {against.name} of {other}",
+            "Compare engines that take the same images (channels, height, width).",
+        )

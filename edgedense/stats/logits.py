@@ -1,0 +1,73 @@
+"""What logits say: right answers, agreement, and noise against a reference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+SQNR_CAP_DB = 200.0
+ROWS_AT_ONCE = 4096
+
+
+def finite_rows(logits: Floats) -> Bools:
+    """Which rows of logits (N, classes) hold neither NaN nor infinity: (N,)."""
+    rows = [np.isfinite(logits[part]).all(axis=1) for part in _parts(len(logits))]
+    return np.concatenate(rows) if rows else np.zeros(0, dtype=np.bool_)
+
+
+def top_k(logits: Floats, labels: Ints, k: int) -> Bools:
+    """Whether each label (N,) is among the k largest of its row of logits (N, classes): (N,).
+
+    Ties go to the lower class, as in argmax, so k = 1 is what argmax says. A row with NaN or
+    infinity is wrong whatever its label.
+    """
+    right = np.zeros(len(logits), dtype=np.bool_)
+    classes = np.arange(logits.shape[1])
+    for part in _parts(len(logits)):
+        rows, label = logits[part], labels[part, None]
+        own = np.take_along_axis(rows, label, axis=1)
+        ahead = (rows > own) | ((rows == own) & (classes < label))
+        right[part] = np.count_nonzero(ahead, axis=1) < k
+    right &= finite_rows(logits)
+    return right
+
+
+def agreeing(first: Floats, second: Floats) -> Bools:
+    """Whether two sets of logits (N, classes) name the same class, row by row: (N,).
+
+    A row with NaN or infinity in either names none.
+    """
+    same: Bools = np.argmax(first, axis=1) == np.argmax(second, axis=1)
+    return same & finite_rows(first) & finite_rows(second)
+
+
+def logit_sqnr_db(reference: Floats, logits: Floats) -> float | None:
+    """Signal-to-quantization-noise ratio of logits (N, classes) in dB, over all of them at once.
+
+    10 * log10(sum(reference^2) / sum((reference - logits)^2)), in float64. Equal logits give
+    SQNR_CAP_DB instead of infinity, which JSON does not know; None where something is not finite,
+    or where the reference is all zero.
+    """
+    signal = noise = 0.0
+    for part in _parts(len(reference)):
+        expected = reference[part].astype(np.float64)
+        got = logits[part].astype(np.float64)
+        if not (np.isfinite(expected).all() and np.isfinite(got).all()):
+            return None
+        signal += float(np.sum(expected**2))
+        noise += float(np.sum((expected - got) ** 2))
+    if signal == 0:
+        return None
+    return min(SQNR_CAP_DB, 10 * math.log10(signal / noise)) if noise else SQNR_CAP_DB
+
+
+def _parts(rows: int) -> Iterator[slice]:
+    """Slices that keep temporary arrays small however many images there are."""
+    return (slice(start, start + ROWS_AT_ONCE) for start in range(0, rows, ROWS_AT_ONCE))
