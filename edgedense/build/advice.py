@@ -1,0 +1,98 @@
+"""Where to go when this machine cannot build: the command for another one, and trtexec's line."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from packaging.version import Version
+
+from edgedense.build.options import BuildOptions
+from edgedense.errors import MachineError
+from edgedense.targets import TENSORRT, Target
+
+
+def cannot_build_here(
+    why: str, source: Path, destination: Path, *, options: BuildOptions, target: Target
+) -> MachineError:
+    """The error for a machine that cannot build for ``target``, with the two ways out."""
+    if target.hosts_edgedense:
+        there = f"copy {source} to the {target.label} and run there: " + command(
+            source.name, destination.name, options
+        )
+    else:
+        line = trtexec(source.name, "model.engine", options, target, version="8.2")
+        there = f"copy {source} to the {target.label} and run there: {line}"
+    here = (
+        "rehearse here with --target cpu, or check that TensorRT takes the graph with "
+        "--target rtx-ampere"
+    )
+    return MachineError(
+        f"an engine for {target.name} is built on the {target.label}: {why}",
+        f"(1) {there}  (2) {here}",
+    )
+
+
+def command(source: str, destination: str, options: BuildOptions) -> str:
+    """The edgedense command that does on another machine what was asked here."""
+    words = ["edgedense", "build-engine", source, "-o", destination]
+    words += ["--target", options.target, "--precision", options.precision]
+    words += ["--batch", ":".join(map(str, options.batch))]
+    if options.rest:
+        words += ["--rest", options.rest]
+    if options.workspace_mib:
+        words += ["--workspace", str(options.workspace_mib)]
+    return shlex.join(words)
+
+
+def trtexec(
+    source: str,
+    engine: str,
+    options: BuildOptions,
+    target: Target,
+    *,
+    version: str,
+    interface: tuple[str, tuple[int, int, int]] | None = None,
+) -> str:
+    """The trtexec line that builds the same engine with TensorRT ``version``.
+
+    ``interface`` is the input's name and shape (channels, height, width), for its profile.
+    """
+    number = Version(version)
+    weak = number < Version("9")
+    words = ["trtexec", f"--onnx={source}/{source_onnx(options, target, half_scales=not weak)}"]
+    words.append(f"--saveEngine={engine}")
+    if weak:
+        words += [f"--{name}" for name in weak_precisions(options)]
+    elif number < Version("11"):
+        words.append("--stronglyTyped")
+    if interface:
+        name, shape = interface
+        for word, batch in zip(("min", "opt", "max"), options.batch, strict=True):
+            words.append(f"--{word}Shapes={name}:{'x'.join(map(str, (batch, *shape)))}")
+    if options.workspace_mib:
+        old = number < Version("8.4")
+        pool = "--workspace=" if old else "--memPoolSize=workspace:"
+        words.append(f"{pool}{options.workspace_mib}")
+    return shlex.join(words)
+
+
+def source_onnx(options: BuildOptions, target: Target, *, half_scales: bool) -> str:
+    """The payload to build from; where scales must be FP32, precision comes by builder flags."""
+    if half_scales:
+        return options.onnx_name(target)
+    return "int8.fp32.onnx" if options.precision == "int8" else "fp32.onnx"
+
+
+def weak_precisions(options: BuildOptions) -> tuple[str, ...]:
+    """Precisions beside FP32 that a weakly typed build may use."""
+    if options.precision == "int8":
+        return ("int8",) if options.rest == "fp32" else ("fp16", "int8")
+    return ("fp16",) if options.precision == "fp16" else ()
+
+
+def version_note(target: Target, version: str) -> str | None:
+    """A warning where ``version`` is not one that the target is known with; None where it is."""
+    if target.backend != TENSORRT or target.versions.contains(Version(version), prereleases=True):
+        return None
+    return f"TensorRT {version} is outside {target.tensorrt}, known for the {target.label}"

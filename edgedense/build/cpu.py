@@ -1,0 +1,37 @@
+"""The engine for ``cpu``: the ONNX file itself, loaded once by ONNX Runtime to see that it runs.
+
+Mapping int8 to uint8 with zero-point 128 gives the same numbers and was tried: it does not pay
+here (METHODS in docs), since a concat in floating point keeps most convolutions from fusing.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from edgedense.build.options import BuiltEngine
+from edgedense.engines.onnxruntime import OnnxRunner
+from edgedense.engines.runner import Interface
+from edgedense.environment import installed, version
+
+
+def build_cpu(onnx: Path, destination: Path, precision: str, interface: Interface) -> BuiltEngine:
+    """Copy ``onnx`` to ``destination``. Errors: InputError where ONNX Runtime cannot load it."""
+    shutil.copyfile(onnx, destination)
+    OnnxRunner(destination, interface).close()
+    slow = "ONNX Runtime has no FP16 kernels for this CPU: it casts, and is slow"
+    return BuiltEngine(
+        file=destination,
+        runtime_version=version("onnxruntime") or "",
+        weights_bytes=_weights_bytes(destination),
+        warnings=(slow,) if precision == "fp16" else (),
+    )
+
+
+def _weights_bytes(path: Path) -> int | None:
+    if not installed("onnx"):
+        return None
+    import onnx
+
+    arrays = onnx.load(path).graph.initializer
+    return sum(len(array.raw_data) for array in arrays)

@@ -1,0 +1,254 @@
+"""The whole device path against the recorded API of every version that we speak."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from recorded_api import CLASSIC, RTX, Api, Script
+
+from edgedense import artifact
+from edgedense.artifact import Artifact
+from edgedense.build import BuildOptions, build_engine
+from edgedense.engines.runner import Interface
+from edgedense.engines.tensorrt import TensorRTRunner
+from edgedense.errors import InputError, MachineError
+
+Install = Callable[..., Api]
+ORIN = BuildOptions("jetson-orin-nano", batch=(1, 2, 4), workspace_mib=512)
+T4 = BuildOptions("t4", batch=(1, 2, 4), workspace_mib=512)
+
+
+def flags(api: Api, names: type, bits: int) -> set[str]:
+    return {member.name for member in names if bits >> member.value & 1}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("version", CLASSIC)
+def test_build_inspect_deserialize_execute(
+    version: str, api: Install, source: Artifact, tmp_path: Path
+) -> None:
+    fake = api(version, Script(sm=(7, 5)))
+    report = build_engine(source, tmp_path / "engine", T4)
+    old = version.startswith("8.")
+    assert report.strongly_typed is not old
+    assert report.onnx == ("int8.fp32.onnx" if old else "int8.fp16.onnx")
+    assert fake.args("OnnxParser.parse") == [(report.onnx.removesuffix(".onnx").encode(),)]
+
+    [(bits,)] = fake.args("Builder.create_network")
+    created = flags(fake, fake.trt.NetworkDefinitionCreationFlag, bits)
+    ten = version.startswith("10.")
+    assert created == ({"EXPLICIT_BATCH"} if old else {"STRONGLY_TYPED"} if ten else set())
+    precisions = {flag.name for (flag,) in fake.args("IBuilderConfig.set_flag")}
+    assert precisions == ({"INT8", "FP16"} if old else set())
+
+    [(name, *shapes)] = fake.args("IOptimizationProfile.set_shape")
+    assert name == "images"
+    assert [tuple(shape) for shape in shapes] == [(1, 3, 4, 4), (2, 3, 4, 4), (4, 3, 4, 4)]
+    [(pool, size)] = fake.args("IBuilderConfig.set_memory_pool_limit")
+    assert (pool.name, size) == ("WORKSPACE", 512 << 20)
+    assert fake.args("IBuilderConfig.builder_optimization_level=") == [3]
+    assert fake.args("IBuilderConfig.profiling_verbosity=") == [
+        fake.trt.ProfilingVerbosity.DETAILED
+    ]
+
+    built = artifact.read(tmp_path / "engine")
+    assert built.file("model.engine").read_bytes() == b"PLAN"
+    assert json.loads(built.file("inspector.json").read_text()) == {"Layers": ["conv"]}
+    assert report.activation_bytes == 4096
+    assert built.manifest.interface["batch"] == [1, 2, 4]
+    assert {"golden.npz", "calibration.json"} <= set(built.manifest.files)
+
+    interface = Interface.from_dict(built.manifest.interface)
+    images = np.random.default_rng(0).normal(size=(9, 3, 4, 4)).astype(np.float32)
+    with TensorRTRunner(built.file("model.engine"), interface) as runner:
+        logits = runner(images)
+    expected = images.reshape(9, -1).mean(1)[:, None] * np.arange(1, 11)
+    np.testing.assert_allclose(logits, expected, rtol=1e-5)
+    assert [next(iter(dims)) for _, dims in fake.args("IExecutionContext.set_input_shape")] == [
+        4, 4, 1,
+    ]  # fmt: skip
+    assert fake.contexts == []
+    assert fake.memory == {}
+
+
+@pytest.mark.parametrize("version", CLASSIC)
+def test_every_step_of_one_inference_is_in_order(
+    version: str, api: Install, source: Artifact, tmp_path: Path
+) -> None:
+    fake = api(version)
+    plan = tmp_path / "plan"
+    plan.write_bytes(b"PLAN")
+    interface = Interface("images", (3, 4, 4), "logits", (10,))
+    with TensorRTRunner(plan, interface) as runner:
+        fake.calls.clear()
+        runner(np.zeros((2, 3, 4, 4), np.float32))
+        assert fake.names() == [
+            "cuda.Context.push",
+            "Dims",
+            "IExecutionContext.set_input_shape",
+            "cuda.memcpy_htod_async",
+            "IExecutionContext.execute_async_v3",
+            "cuda.memcpy_dtoh_async",
+            "cuda.Stream.synchronize",
+            "cuda.Context.pop",
+        ]
+        assert fake.args("IExecutionContext.execute_async_v3") == [(77,)]
+
+
+def test_rtx_is_told_its_compute_capabilities_and_needs_no_gpu(
+    api: Install, source: Artifact, tmp_path: Path
+) -> None:
+    fake = api(RTX, Script(log=[("INFO", "Total Weights Memory: 12 bytes")]))
+    report = build_engine(source, tmp_path / "e", BuildOptions("rtx-any"))
+    assert fake.args("IBuilderConfig.num_compute_capabilities=") == [5]
+    told = [(sm.name, i) for sm, i in fake.args("IBuilderConfig.set_compute_capability")]
+    assert told == [("SM80", 0), ("SM86", 1), ("SM89", 2), ("SM120", 3), ("SM121", 4)]
+    assert (report.weights_bytes, report.activation_bytes) == (12, None)
+    assert not {"Runtime", "cuda.init", "cuda.Device"} & set(fake.names())
+
+
+def test_rtx_engine_runs_through_the_same_runner(api: Install, tmp_path: Path) -> None:
+    api(RTX, Script(batches=(2, 2, 4)))
+    plan = tmp_path / "plan"
+    plan.write_bytes(b"PLAN")
+    interface = Interface("images", (3, 4, 4), "logits", (10,))
+    with TensorRTRunner(plan, interface, "tensorrt_rtx") as runner:
+        logits = runner(np.ones((5, 3, 4, 4), np.float32))  # 4 and 1: the last is padded to 2
+    np.testing.assert_allclose(logits, np.tile(np.arange(1, 11), (5, 1)))
+
+
+@pytest.mark.parametrize("version", ["10.3.0", "10.16.1.11"])
+def test_weak_typing_is_the_fallback_on_10_and_is_reported(
+    version: str, api: Install, source: Artifact, tmp_path: Path
+) -> None:
+    fake = api(version, Script(typing_fails=True))
+    report = build_engine(source, tmp_path / "e", ORIN)
+    assert report.strongly_typed is False
+    assert {flag.name for (flag,) in fake.args("IBuilderConfig.set_flag")} == {"INT8", "FP16"}
+    assert [bits == 0 for (bits,) in fake.args("Builder.create_network")] == [False, True]
+    assert any("weakly typed" in line for line in report.warnings)
+
+
+def test_there_is_no_fallback_on_11(api: Install, source: Artifact, tmp_path: Path) -> None:
+    api("11.4.0.106", Script(sm=(7, 5), typing_fails=True))
+    with pytest.raises(InputError, match=r"stem/Conv.*\n.*--skip-stem"):
+        build_engine(source, tmp_path / "e", T4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["quantized"]
+
+
+@pytest.mark.parametrize(("rest", "wanted"), [(None, {"INT8", "FP16"}), ("fp32", {"INT8"})])
+def test_precision_flags_of_8_6_follow_the_rest(
+    rest: str | None, wanted: set[str], api: Install, source: Artifact, tmp_path: Path
+) -> None:
+    fake = api("8.6.1", Script(sm=(7, 5)))
+    build_engine(source, tmp_path / "e", BuildOptions("t4", rest=rest))
+    assert {flag.name for (flag,) in fake.args("IBuilderConfig.set_flag")} == wanted
+
+
+@pytest.mark.parametrize("version", CLASSIC)
+def test_timing_cache_is_read_and_written_back(
+    version: str, api: Install, source: Artifact, tmp_path: Path
+) -> None:
+    fake = api(version, Script(sm=(7, 5)))
+    cache = tmp_path / "timing.cache"
+    cache.write_bytes(b"OLD")
+    build_engine(source, tmp_path / "e", BuildOptions("t4", timing_cache=cache))
+    assert fake.args("IBuilderConfig.create_timing_cache") == [(b"OLD",)]
+    assert cache.read_bytes() == b"TIMINGS"
+
+
+def test_foreign_timing_cache_is_refused_and_kept(
+    api: Install, source: Artifact, tmp_path: Path
+) -> None:
+    api("10.3.0", Script(cache_matches=False))
+    cache = tmp_path / "timing.cache"
+    cache.write_bytes(b"OLD")
+    with pytest.raises(InputError, match="another GPU"):
+        build_engine(source, tmp_path / "e", BuildOptions("jetson-orin-nano", timing_cache=cache))
+    assert cache.read_bytes() == b"OLD"
+
+
+@pytest.mark.parametrize("version", [*CLASSIC, RTX])
+def test_parser_error_names_the_node_in_one_line(
+    version: str, api: Install, source: Artifact, tmp_path: Path
+) -> None:
+    api(version, Script(sm=(7, 5), parses=False))
+    options = BuildOptions("rtx-ampere") if version == RTX else T4
+    with pytest.raises(InputError) as caught:
+        build_engine(source, tmp_path / "e", options)
+    place = "node 5:" if version == "8.6.1" else "node 5 (QuantizeLinear stem_q):"
+    assert f"{place} Assertion failed: non-zero zero point" in caught.value.what
+
+
+def test_uint8_read_as_int8_is_refused(api: Install, source: Artifact, tmp_path: Path) -> None:
+    fake = api("10.3.0")
+    fake.trt.OnnxParser.parse = lambda *_: fake.say("WARNING", "Defaulting to INT8 instead") or True
+    with pytest.raises(InputError, match="uint8"):
+        build_engine(source, tmp_path / "e", ORIN)
+
+
+def test_another_gpu_than_the_targets_is_refused_with_the_ways_out(
+    api: Install, source: Artifact, tmp_path: Path
+) -> None:
+    api("10.3.0", Script(sm=(7, 5)))
+    with pytest.raises(MachineError, match="SM 75, the target's is SM 87") as caught:
+        build_engine(source, tmp_path / "e", ORIN)
+    assert "edgedense build-engine quantized -o e --target jetson-orin-nano" in caught.value.remedy
+    assert "--target cpu" in caught.value.remedy
+
+
+def test_builder_out_of_memory_keeps_its_own_remedy(
+    api: Install, source: Artifact, tmp_path: Path
+) -> None:
+    api("10.3.0", Script(plan=None, log=[("ERROR", "Error Code 2: out of memory")]))
+    with pytest.raises(MachineError, match="workspace"):
+        build_engine(source, tmp_path / "e", ORIN)
+
+
+def test_unknown_version_for_the_target_is_a_warning(
+    api: Install, source: Artifact, tmp_path: Path
+) -> None:
+    api("11.4.0.106")
+    report = build_engine(source, tmp_path / "e", ORIN)
+    assert "11.4.0.106 is outside" in report.warnings[0]
+
+
+def test_trtexec_line_speaks_the_versions_language(
+    api: Install, source: Artifact, tmp_path: Path
+) -> None:
+    lines = {}
+    for version in ("8.6.1", "10.3.0", "11.4.0.106"):
+        api(version, Script(sm=(7, 5)))
+        lines[version] = build_engine(source, tmp_path / version, T4).trtexec or ""
+    assert "int8.fp32.onnx" in lines["8.6.1"]
+    assert "--fp16 --int8" in lines["8.6.1"]
+    assert "--stronglyTyped" in lines["10.3.0"]
+    assert not {"--int8", "--fp16", "--stronglyTyped"} & set(lines["11.4.0.106"].split())
+    for line in lines.values():
+        assert "--maxShapes=images:4x3x4x4" in line
+        assert "--memPoolSize=workspace:512" in line
+
+
+def test_the_fake_refuses_what_a_version_lacks(api: Install) -> None:
+    """The oracle of this file: without this, nothing above would mean anything."""
+    fake = api("10.3.0")
+
+    class Quiet(fake.trt.ILogger):  # type: ignore[misc]
+        pass
+
+    builder = fake.trt.Builder(Quiet())
+    config = builder.create_builder_config()
+    with pytest.raises(AttributeError):
+        config.max_workspace_size = 1
+    with pytest.raises(AttributeError):
+        builder.build_engine  # noqa: B018
+    with pytest.raises(AttributeError):
+        api("11.4.0.106").trt.BuilderFlag.INT8  # noqa: B018
+    with pytest.raises(TypeError):
+        builder.build_serialized_network(config)
+    old = api("8.6.1")
+    with pytest.raises(TypeError):
+        old.make("IExecutionContext").set_input_shape("images", (1, 3, 4, 4))
