@@ -66,6 +66,21 @@ def require(module: str, why: str) -> None:
         )
 
 
+# device files of NVIDIA's drivers: discrete GPUs, Jetson (two generations), Windows' Linux
+_GPU_DEVICES = (
+    "/dev/nvidiactl",
+    "/dev/nvgpu",
+    "/dev/nvhost-ctrl-gpu",
+    "/dev/nvhost-gpu",
+    "/dev/dxg",
+)
+
+
+def has_gpu() -> bool:
+    """Whether a driver offers an NVIDIA GPU to this process; nothing is opened."""
+    return any(Path(device).exists() for device in _GPU_DEVICES)
+
+
 def cpu_model() -> str:
     """Name of the processor, as the kernel tells it."""
     info = Path("/proc/cpuinfo")

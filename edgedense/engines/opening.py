@@ -6,8 +6,8 @@ import json
 
 from edgedense.artifact import Artifact
 from edgedense.engines.runner import Interface, Runner
-from edgedense.environment import require
-from edgedense.errors import InputError
+from edgedense.environment import has_gpu, require
+from edgedense.errors import InputError, MachineError
 
 STAGE = "build-engine"
 CALIBRATION_FILE = "calibration.json"
@@ -32,10 +32,21 @@ def open_engine(artifact: Artifact) -> Runner:
         from edgedense.engines.onnxruntime import OnnxRunner
 
         return OnnxRunner(engine, interface)
+    if not has_gpu():
+        raise _needs_gpu(artifact)
     from edgedense.engines.tensorrt import TensorRTRunner
 
     module = "tensorrt_rtx" if backend == "tensorrt-rtx" else "tensorrt"
     return TensorRTRunner(artifact.file("model.engine"), interface, module)
+
+
+def _needs_gpu(artifact: Artifact) -> MachineError:
+    report = artifact.manifest.report
+    return MachineError(
+        f"{artifact.path}: an engine for {report['target']} runs on that GPU, and there is none here",
+        f"Copy the directory to the machine with the GPU and run there: edgedense validate "
+        f"{artifact.path.name} --data SET",
+    )
 
 
 def calibration_content(artifact: Artifact) -> tuple[str, ...]:

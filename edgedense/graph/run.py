@@ -50,7 +50,7 @@ class GraphRunner:
         if observe:
             observe(self.graph.input, values[self.graph.input])
         for position, node in enumerate(self.graph.nodes):
-            values[node.name] = self._step(node, values)
+            values[node.name] = self._step(position, node, values)
             if observe:
                 observe(node.name, values[node.name])
             for name in [n for n in values if self._last.get(n, position + 1) <= position]:
@@ -58,7 +58,7 @@ class GraphRunner:
         logits: Array = values[self.graph.output].numpy()
         return logits
 
-    def _step(self, node: Node, values: dict[str, Tensor]) -> Tensor:  # noqa: PLR0911
+    def _step(self, position: int, node: Node, values: dict[str, Tensor]) -> Tensor:  # noqa: PLR0911
         if isinstance(node, Concat):
             return torch.cat([values[name] for name in node.inputs], 1)
         x = values[node.input]
@@ -72,7 +72,7 @@ class GraphRunner:
                 scale, shift = self._parameters[node.name]
                 return torch.addcmul(shift, x, scale)
             case Relu():
-                return F.relu(x)
+                return F.relu(x, inplace=self._is_spent(node, position))
             case Pool():
                 if node.kind == "avg":
                     return F.avg_pool2d(x, node.kernel, node.stride, node.padding)
@@ -80,12 +80,17 @@ class GraphRunner:
             case GlobalPool():
                 return x.mean((2, 3))
             case Quantize():
-                return fake_quantize(x, node.scale)
+                return fake_quantize(x, node.scale, inplace=self._is_spent(node, position))
+
+    def _is_spent(self, node: Relu | Quantize, position: int) -> bool:
+        """Whether nobody reads a node's input after it: then its memory can be written over."""
+        return node.input != self.graph.input and self._last[node.input] == position
 
 
-def fake_quantize(x: Tensor, scale: float) -> Tensor:
+def fake_quantize(x: Tensor, scale: float, *, inplace: bool = False) -> Tensor:
     """Quantize to INT8 and back: ONNX QuantizeLinear and DequantizeLinear with zero-point 0."""
-    return torch.round(x / scale).clamp_(-128, 127).mul_(scale)
+    steps = x.div_(scale) if inplace else x / scale
+    return steps.round_().clamp_(-128, 127).mul_(scale)
 
 
 def quantized_weight(node: Weighted) -> NDArray[np.int8]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,7 +32,8 @@ from edgedense.quantize.verify import check_fp32, check_onnx, decibels, pytorch_
 STAGE = "quantize"
 MIN_IMAGES = 16
 GOLDEN_IMAGES = 8
-_JUDGED_IMAGES = 64
+_JUDGED_IMAGES = 32
+_PIXELS_AT_ONCE = 8 * 224 * 224
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,6 @@ class QuantizeOptions:
     rest: Float = "fp16"
     skip: tuple[str, ...] = ()
     images: int = 512
-    batch_size: int = 32
     seed: int = 0
 
 
@@ -178,7 +179,8 @@ def _ranges(
     progress: Progress,
 ) -> tuple[Calibration, dict[str, float]]:
     values = [node.input for node in quantized_nodes(graph, options.skip)]
-    stream = batches(sample, preprocess, options.batch_size, progress=progress, label="calibrate")
+    size = _batch_size(preprocess)
+    stream = batches(sample, preprocess, size, progress=progress, label="calibrate")
     seen = calibrate(graph, values, stream)
     amax = {
         name: choose_amax(histogram, options.calibrator, options.percentile)
@@ -187,15 +189,23 @@ def _ranges(
     return seen, amax
 
 
+def _batch_size(preprocess: Preprocess) -> int:
+    """Images at once: as many as keep a block's concat in some ten megabytes, and 32 at most."""
+    height, width = preprocess.input_size
+    return max(1, min(32, _PIXELS_AT_ONCE // (height * width)))
+
+
 def _first_images(sample: ImageSet, preprocess: Preprocess) -> Array:
     picked = replace(sample, items=sample.items[:: max(1, len(sample) // _JUDGED_IMAGES)])
     return next(iter(batches(picked, preprocess, _JUDGED_IMAGES))).images
 
 
 def _judge(model: Model, graph: Graph, placed: Graph, images: Array) -> _Judged:
-    fp32 = pytorch_logits(model.network, images)
-    check_fp32(fp32, GraphRunner(graph)(images), "the deployed graph")
-    return _Judged(images, fp32, GraphRunner(placed)(images))
+    whole, simulation = GraphRunner(graph), GraphRunner(placed)
+    parts = np.array_split(images, math.ceil(len(images) / GOLDEN_IMAGES))
+    fp32 = np.concatenate([pytorch_logits(model.network, part) for part in parts])
+    check_fp32(fp32, np.concatenate([whole(part) for part in parts]), "the deployed graph")
+    return _Judged(images, fp32, np.concatenate([simulation(part) for part in parts]))
 
 
 def _export(

@@ -1,0 +1,82 @@
+"""``edgedense build-engine``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgedense.cli import params
+from edgedense.cli.terminal import Terminal, emit, size
+
+
+@click.command("build-engine")
+@params.model_argument
+@params.output_option()
+@click.option("--target", default="cpu", show_default=True, help="See: edgedense targets")
+@click.option(
+    "--precision",
+    type=click.Choice(["int8", "fp16", "fp32"]),
+    default="int8",
+    show_default=True,
+    help="int8 keeps what is not quantized in --rest.",
+)
+@click.option(
+    "--rest",
+    type=click.Choice(["fp16", "fp32"]),
+    help="Type beside INT8 (default: fp16 on a GPU, fp32 on the CPU).",
+)
+@params.batch_option
+@click.option("--workspace", type=int, metavar="MIB", help="Memory limit while building.")
+@click.option("--timing-cache", type=params.PATH, help="File to read and extend (TensorRT).")
+@click.option(
+    "--optimization-level", default=3, show_default=True, help="0 (fast build) to 5 (TensorRT)."
+)
+@params.json_option
+def build_engine(
+    model: Path,
+    output: Path,
+    target: str,
+    precision: str,
+    rest: str | None,
+    batch: tuple[int, int, int],
+    workspace: int | None,
+    timing_cache: Path | None,
+    optimization_level: int,
+    as_json: bool,
+) -> None:
+    """Build an engine for a target from the artifact of quantize.
+
+    \b
+    Example:  edgedense build-engine int8 -o engine --target rtx-ada --batch 1:1:8
+    """
+    from edgedense import artifact
+    from edgedense.build import BuildOptions
+    from edgedense.build import build_engine as run
+
+    options = BuildOptions(
+        target=target,
+        precision=precision,
+        batch=batch,
+        workspace_mib=workspace,
+        timing_cache=timing_cache,
+        optimization_level=optimization_level,
+        rest=rest,
+    )
+    options.check()
+    artifact.check_absent(output)
+    terminal = Terminal()
+    found = run(artifact.read(model), output, options, terminal)
+    if as_json:
+        emit(found.to_dict())
+        return
+    for warning in found.warnings:
+        terminal.say(f"warning: {warning}")
+    rows = [
+        ("engine", size(found.engine_bytes)),
+        ("weights", size(found.weights_bytes)),
+        (f"activations, batch {batch[2]}", size(found.activation_bytes)),
+        ("built by", f"{found.backend} {found.runtime_version} in {found.seconds:.1f} s"),
+    ]
+    terminal.table(f"{precision} engine for {target}", ("", ""), rows)
+    terminal.say(f"next: edgedense validate {output} --data SET")

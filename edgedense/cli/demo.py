@@ -1,0 +1,61 @@
+"""``edgedense demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgedense.cli import params
+from edgedense.cli.deploy import execute
+from edgedense.cli.terminal import Terminal
+from edgedense.environment import installed, require
+
+
+@click.command()
+@click.option(
+    "-o",
+    "--output",
+    type=params.PATH,
+    default=Path("engines/demo"),
+    show_default=True,
+    help="Run directory; what is there already is reused.",
+)
+@click.option(
+    "--rtx",
+    default="rtx-ada",
+    show_default=True,
+    help="A second target, built ahead of time without a GPU.",
+)
+@params.json_option
+def demo(output: Path, rtx: str, as_json: bool) -> int:
+    """The main job on handwritten digits that come with scikit-learn: train, then deploy.
+
+    \b
+    Example:  edgedense demo
+    """
+    for module in ("sklearn", "torch", "torch_pruning"):
+        require(module, "the demo")
+    from edgedense.data import load_preprocess
+    from edgedense.demo import prepare
+    from edgedense.pipeline import DeployOptions, Inputs
+    from edgedense.prune import PruneOptions
+
+    terminal = Terminal()
+    preprocess = load_preprocess("digits")
+    terminal.say("1797 handwritten digits: 1000 to train on, 797 to judge by")
+    digits = prepare(output, preprocess, terminal)
+    inputs = Inputs(
+        params.read_model(digits.checkpoint), digits.calibration, digits.evaluation, preprocess
+    )
+    targets = ("cpu", rtx) if installed("tensorrt_rtx") else ("cpu",)
+    options = DeployOptions(targets=targets, prune=PruneOptions(macs=0.8, images=256))
+    code = execute(inputs, output / "run", options, dry_run=False, as_json=as_json)
+    terminal.say(
+        f"\nThe network that was trained: {digits.checkpoint}\n"
+        "next, with a network of yours:\n"
+        "  edgedense inspect MODEL.pth\n"
+        "  edgedense deploy MODEL.pth --calib TRAIN_IMAGES --eval TEST_IMAGES "
+        "--preprocess imagenet --target cpu -o engines/first"
+    )
+    return code

@@ -1,0 +1,191 @@
+"""``edgedense deploy``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgedense.cli import params
+from edgedense.cli.terminal import Terminal, count, emit, number, percent, size
+from edgedense.environment import require
+
+if TYPE_CHECKING:
+    from edgedense.pipeline import DeployOptions, DeployReport, Inputs
+
+
+@click.command()
+@params.model_argument
+@click.option("--calib", type=params.PATH, required=True, help="Some hundred training images.")
+@click.option(
+    "--eval",
+    "evaluation",
+    type=params.PATH,
+    required=True,
+    help="Labelled images that training never saw.",
+)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    default=("cpu",),
+    show_default=True,
+    help="May be given several times; see: edgedense targets",
+)
+@params.output_option()
+@click.option("--macs", type=float, help="Prune first, to this share of the MACs.")
+@click.option(
+    "--precision", type=click.Choice(["int8", "fp16", "fp32"]), default="int8", show_default=True
+)
+@click.option(
+    "--calibrator",
+    type=click.Choice(["mse", "percentile", "max"]),
+    default="mse",
+    show_default=True,
+)
+@click.option("--images", default=512, show_default=True, help="Most calibration images to use.")
+@params.batch_option
+@click.option(
+    "--max-drop",
+    default=1.0,
+    show_default=True,
+    metavar="PP",
+    help="Gate: top-1 may fall by this many percentage points.",
+)
+@click.option(
+    "--min-speedup", type=float, metavar="X", help="Gate: times faster than FP32 PyTorch."
+)
+@params.preprocess_option
+@params.seed_option
+@click.option("--dry-run", is_flag=True, help="Check the inputs and show the plan; do nothing.")
+@params.json_option
+def deploy(
+    model: Path,
+    calib: Path,
+    evaluation: Path,
+    output: Path,
+    preprocess: str | None,
+    dry_run: bool,
+    as_json: bool,
+    **asked: Any,
+) -> int:
+    """Prune, quantize, build, benchmark and validate in one run; call again to resume.
+
+    Stages whose inputs did not change are not repeated, so an interrupted run goes on where it
+    stopped. Exit 1 when a gate fails; 3 when a target has to be built on another machine.
+
+    \b
+    Example:  edgedense deploy net.pth --calib train/ --eval test/ --preprocess cifar10
+                --target cpu --target rtx-ada -o runs/first
+    """
+    require("torch_pruning", "deploy")
+    from edgedense.pipeline import Inputs
+
+    calibration, data = params.read_set(calib), params.read_set(evaluation)
+    loaded = params.read_model(model)
+    chosen = params.choose_preprocess(preprocess, loaded.preprocess, calibration, data)
+    inputs = Inputs(loaded, calibration, data, chosen)
+    return execute(inputs, output, _options(**asked), dry_run=dry_run, as_json=as_json)
+
+
+def execute(
+    inputs: Inputs, output: Path, options: DeployOptions, *, dry_run: bool, as_json: bool
+) -> int:
+    """Plan or run a deployment, show what came out, and give the exit code."""
+    from edgedense.pipeline import deploy as run
+    from edgedense.pipeline import plan
+    from edgedense.report import read_run, write_reports
+
+    terminal = Terminal()
+    if dry_run:
+        planned = plan(inputs, output, options, terminal)
+        if as_json:
+            emit({"run": str(output), "plan": [vars(line) for line in planned]})
+        rows = [(p.stage, p.what, "reuse" if p.reused else "do") for p in planned]
+        terminal.table(f"plan for {output}", ("stage", "what", ""), rows)
+        return 0
+    found = run(inputs, output, options, terminal)
+    write_reports(read_run(output), output)
+    if as_json:
+        emit(found.to_dict())
+    else:
+        show(terminal, found)
+    return found.exit_code
+
+
+def show(terminal: Terminal, found: DeployReport) -> None:
+    """Print the outcome: FP32 and each engine side by side, the verdict, where the evidence is."""
+    targets = [n.removeprefix("engine-") for n in found.stages if n.startswith("engine-")]
+    columns = [_fp32(found, targets), *(_engine(found, target) for target in targets)]
+    head = ["", "FP32 PyTorch", *(f"{target} engine" for target in targets)]
+    names = ("MACs an image", "size", "top-1", "drop", "same answer as FP32", "logit SQNR")
+    rows = zip((*names, "latency p50", "speed-up"), *columns, strict=True)
+    terminal.table("", head, rows)
+    for reason in found.reasons:
+        terminal.say(f"  {reason}")
+    terminal.say(f"verdict: {found.verdict.upper()} (judged on {', '.join(found.judged_on)})")
+    for name, why in found.elsewhere.items():
+        terminal.say(f"{name}: not on this machine. {why}")
+    terminal.say(f"evidence: {found.run}/report.md")
+
+
+def _fp32(found: DeployReport, targets: list[str]) -> tuple[str, ...]:
+    """The column of the network that was given."""
+    ran = [target for target in targets if f"validate-{target}" in found.stages]
+    model = found.stages["reference"]
+    top1 = p50_ms = None
+    if ran:
+        top1 = found.stages[f"validate-{ran[0]}"]["reference"]["top1"]
+        p50_ms = found.stages[f"benchmark-{ran[0]}"]["against"]["p50_ms"]
+    latency = f"{number(p50_ms)} ms"
+    weights = size(4 * model["params"])
+    return count(model["macs"]), weights, percent(top1), "", "", "", latency, ""
+
+
+def _engine(found: DeployReport, target: str) -> tuple[str, ...]:
+    """The column of one engine; dashes where it does not run on this machine."""
+    engine, stages = found.stages[f"engine-{target}"], found.stages
+    macs = stages["prune"]["macs_after"] if "prune" in stages else stages["reference"]["macs"]
+    fixed = (count(macs), size(engine["engine_bytes"]))
+    judged, timed = stages.get(f"validate-{target}"), stages.get(f"benchmark-{target}")
+    if not judged or not timed:
+        return (*fixed, "needs its GPU", "-", "-", "-", "-", "-")
+    drop = "-" if judged["drop_pp"] is None else f"{judged['drop_pp']:+.2f} pp"
+    return (
+        *fixed,
+        percent(judged["engine"]["top1"]),
+        drop,
+        percent(judged["agreement"]),
+        f"{number(judged['logit_sqnr_db'], 1)} dB",
+        f"{number(timed['p50_ms'])} ms",
+        f"{timed['speedup']:.2f}x",
+    )
+
+
+def _options(
+    targets: tuple[str, ...],
+    macs: float | None,
+    precision: str,
+    calibrator: Any,
+    images: int,
+    batch: tuple[int, int, int],
+    max_drop: float,
+    min_speedup: float | None,
+    seed: int,
+) -> DeployOptions:
+    from edgedense.benchmark import BenchmarkOptions
+    from edgedense.pipeline import DeployOptions
+    from edgedense.prune import PruneOptions
+    from edgedense.quantize import QuantizeOptions
+    from edgedense.validate import ValidateOptions
+
+    return DeployOptions(
+        targets=targets,
+        precision=precision,
+        batch=batch,
+        prune=None if macs is None else PruneOptions(macs=macs, images=images, seed=seed),
+        quantize=QuantizeOptions(calibrator=calibrator, images=images, seed=seed),
+        validate=ValidateOptions(max_drop_pp=max_drop, min_speedup=min_speedup),
+        benchmark=BenchmarkOptions(seed=seed),
+    )

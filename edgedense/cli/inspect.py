@@ -1,0 +1,51 @@
+"""``edgedense inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgedense.cli import params
+from edgedense.cli.terminal import Terminal, count, emit
+
+
+@click.command()
+@params.model_argument
+@params.preprocess_option
+@params.json_option
+def inspect(model: Path, preprocess: str | None, as_json: bool) -> None:
+    """What a checkpoint holds: structure, parameters, MACs, and how it was recognised.
+
+    \b
+    Example:  edgedense inspect densenet121.pth
+    """
+    from edgedense.densenet.count import count_macs, count_params, usual_input_size
+
+    loaded = params.read_model(model)
+    spec = loaded.spec
+    known = preprocess is not None or loaded.preprocess is not None
+    input_size = usual_input_size(spec)
+    if known:
+        input_size = params.choose_preprocess(preprocess, loaded.preprocess).input_size
+    found: dict[str, Any] = {
+        "family": spec.family,
+        "scheme": loaded.scheme,
+        "block_config": list(spec.block_config),
+        "growth_rate": spec.growth_rate,
+        "params": count_params(spec),
+        "macs": count_macs(spec, input_size),
+        "num_classes": spec.num_classes,
+        "input_shape": [spec.in_channels, *input_size],
+        "input_shape_from": "preprocess" if known else f"usual for the {spec.stem} stem",
+        "stem": spec.stem,
+        "block_widths": list(spec.block_widths()),
+        "sha256": loaded.sha256,
+    }
+    if as_json:
+        emit(found)
+        return
+    terminal = Terminal()
+    shown = {**found, "params": count(found["params"]), "macs": count(found["macs"])}
+    terminal.table(str(model), ("", ""), [(k.replace("_", " "), v) for k, v in shown.items()])

@@ -1,0 +1,141 @@
+"""Options that several commands share, and reading what they name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from edgedense.errors import InputError
+
+if TYPE_CHECKING:
+    from edgedense.data import ImageSet, Preprocess
+    from edgedense.densenet.checkpoints import Model
+    from edgedense.engines.pytorch import TorchRunner
+    from edgedense.engines.reference import RecordedReference
+    from edgedense.progress import Progress
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PATH = click.Path(path_type=Path)
+model_argument = click.argument("model", type=PATH)
+engine_argument = click.argument("engine", type=PATH)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print exactly one JSON object on stdout."
+)
+preprocess_option = click.option(
+    "--preprocess",
+    metavar="NAME|FILE.toml",
+    help="How images become tensors: imagenet, cifar10, cifar100, digits or a TOML file. An "
+    "artifact brings its own; a checkpoint does not say, and it is never guessed.",
+)
+seed_option = click.option("--seed", default=0, show_default=True, help="Seed of every draw.")
+
+
+def output_option(required: bool = True) -> Callable[[F], F]:
+    """``-o DIR``."""
+    return click.option(
+        "-o",
+        "--output",
+        type=PATH,
+        required=required,
+        metavar="DIR",
+        help="Directory to create; whole or not at all.",
+    )
+
+
+class BatchRange(click.ParamType[Any]):
+    """``MIN:OPT:MAX``, or one number for all three."""
+
+    name = "MIN:OPT:MAX"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int, int]:
+        """Three ascending positive numbers."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            parts = [int(part) for part in str(value).split(":")]
+        except ValueError:
+            parts = []
+        parts = parts * 3 if len(parts) == 1 else parts
+        if len(parts) != 3 or not 1 <= parts[0] <= parts[1] <= parts[2]:
+            self.fail(f"{value!r} is not MIN:OPT:MAX, for example 1:1:8", param, ctx)
+        return parts[0], parts[1], parts[2]
+
+
+batch_option = click.option(
+    "--batch", type=BatchRange(), default="1:1:8", show_default=True, help="Batch sizes to serve."
+)
+
+
+def read_model(path: Path) -> Model:
+    """Load a checkpoint or artifact (the first place where PyTorch is imported)."""
+    from edgedense.environment import require
+
+    require("torch", "reading a trained network")
+    from edgedense.densenet.checkpoints import load_model
+
+    return load_model(path)
+
+
+def read_set(path: Path) -> ImageSet:
+    """Read an image set."""
+    from edgedense.data import load_set
+
+    return load_set(path)
+
+
+def record(
+    model: Model, evaluation: Path, preprocess: Preprocess, progress: Progress
+) -> RecordedReference:
+    """FP32 logits of ``model`` on an evaluation set."""
+    from edgedense.engines.reference import check_classes, record_reference
+
+    images = read_set(evaluation)
+    runner = fp32_runner(model, preprocess)
+    check_classes(runner.interface, images)
+    return record_reference(runner, images, preprocess, progress=progress)
+
+
+def fp32_runner(model: Model, preprocess: Preprocess) -> TorchRunner:
+    """The FP32 reference in PyTorch."""
+    from edgedense.densenet.checkpoints import check_channels
+    from edgedense.engines.pytorch import TorchRunner
+    from edgedense.engines.runner import Interface
+
+    check_channels(model.spec, preprocess.channels)
+    shape = (model.spec.in_channels, *preprocess.input_size)
+    return TorchRunner(
+        model.network, Interface("images", shape, "logits", (model.spec.num_classes,))
+    )
+
+
+def choose_preprocess(
+    asked: str | None, recorded: dict[str, Any] | None, *sets: ImageSet
+) -> Preprocess:
+    """The one preprocessing: what an artifact or a set's manifest records, or what was asked.
+
+    Errors: InputError where nothing tells it, or where two sources contradict each other.
+    """
+    from edgedense.data import PRESETS, Preprocess, load_preprocess
+
+    found = [load_preprocess(asked)] if asked else []
+    if recorded:
+        found.append(Preprocess.from_dict(recorded))
+    found.extend(images.preprocess for images in sets if images.preprocess is not None)
+    if not found:
+        raise InputError(
+            "preprocessing is unknown: the checkpoint does not say how its images were normalised",
+            f"Give --preprocess {'|'.join(PRESETS)} or a TOML file.",
+        )
+    for other in found[1:]:
+        if other != found[0]:
+            raise InputError(
+                f"two different preprocessings: {found[0].name} and {other.name}",
+                "Leave --preprocess away: an artifact and a manifest bring their own.",
+            )
+    return found[0]

@@ -1,0 +1,109 @@
+"""What the user sees: progress and tables on stderr, one JSON object on stdout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+T = TypeVar("T")
+
+
+class Terminal:
+    """Progress bars with ETA where stderr is a terminal, plain lines where it is a pipe."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+        """Yield ``items`` under a progress bar."""
+        if not self.console.is_terminal:
+            yield from items
+            return
+        columns = (
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as bar:
+            yield from bar.track(items, total=total, description=label)
+
+    def say(self, line: str) -> None:
+        """Print one line of news."""
+        self.console.print(line, markup=False)
+
+    def table(self, title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Print a table; numbers are right-aligned."""
+        body = [[_cell(value) for value in row] for row in rows]
+        table = Table(
+            show_header=any(head),
+            title=title or None,
+            title_justify="left",
+            title_style="bold",
+            box=None,
+            pad_edge=False,
+        )
+        for number, name in enumerate(head):
+            numeric = bool(body) and all(_numeric(row[number]) for row in body)
+            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        for row in body:
+            table.add_row(*row)
+        self.console.print(table)
+
+
+def emit(value: dict[str, Any]) -> None:
+    """Print the one JSON object of ``--json``."""
+    click.echo(json.dumps(value, indent=1))
+
+
+def percent(value: float | None) -> str:
+    """``94.56 %``, or a dash."""
+    return "-" if value is None else f"{value:.2f} %"
+
+
+def size(count: int | None) -> str:
+    """Bytes in a readable unit."""
+    if count is None:
+        return "-"
+    amount = float(count)
+    for unit in ("B", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.2f} GB"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number with ``digits`` decimals, or a dash."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def count(value: float) -> str:
+    """A large count in thousands, millions or billions."""
+    for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= factor:
+            return f"{value / factor:.3g} {unit}"
+    return f"{value:.0f}"
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _numeric(cell: str) -> bool:
+    return cell[:1].isdigit() or cell[:1] in "-+"

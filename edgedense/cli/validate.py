@@ -1,0 +1,171 @@
+"""``edgedense validate``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgedense.cli import params
+from edgedense.cli.engines import fp32_of, opened, reference_of
+from edgedense.cli.terminal import Terminal, emit, number, percent
+from edgedense.errors import InputError
+
+if TYPE_CHECKING:
+    from edgedense.artifact import Artifact
+    from edgedense.data import ImageSet
+    from edgedense.engines.runner import Runner
+    from edgedense.stats import Estimate
+    from edgedense.validate import Baseline, ValidateReport
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the command line asks for."""
+
+    reference: Path | None
+    max_drop: float
+    min_speedup: float | None
+    baseline: Path | None
+    write_baseline: Path | None
+    force: bool
+
+
+@click.command()
+@params.engine_argument
+@click.option("--data", type=params.PATH, required=True, help="Labelled evaluation images.")
+@click.option(
+    "--reference",
+    type=params.PATH,
+    metavar="MODEL",
+    help="FP32 network to judge against (default: the logits that travel along).",
+)
+@click.option(
+    "--max-drop",
+    default=1.0,
+    show_default=True,
+    metavar="PP",
+    help="Gate: top-1 may fall by this many percentage points.",
+)
+@click.option(
+    "--min-speedup",
+    type=float,
+    metavar="X",
+    help="Gate: times faster than FP32 PyTorch, measured interleaved now.",
+)
+@click.option("--baseline", type=params.PATH, metavar="FILE", help="Gate: no worse than before.")
+@click.option("--write-baseline", type=params.PATH, metavar="FILE", help="Remember the result.")
+@click.option("--force", is_flag=True, help="Compare with a baseline of another device or set.")
+@params.output_option(required=False)
+@params.json_option
+def validate(engine: Path, data: Path, output: Path | None, as_json: bool, **asked: Any) -> int:
+    """Accuracy and agreement against FP32 on the same images, judged. Exit 1 when a gate fails.
+
+    \b
+    Example:  edgedense validate engine --data test/ --max-drop 0.5
+    """
+    from edgedense import artifact
+
+    if output is not None:
+        artifact.check_absent(output)
+    terminal = Terminal()
+    source, images = artifact.read(engine), params.read_set(data)
+    found = _validate(source, images, _Asked(**asked), terminal)
+    if output is not None:
+        _write(output, found, source, images)
+    if as_json:
+        emit(found.to_dict())
+    else:
+        show(terminal, str(engine), found.to_dict())
+    return found.exit_code
+
+
+def show(terminal: Terminal, name: str, found: dict[str, Any]) -> None:
+    """Print accuracy, agreement and the verdict."""
+    reference, engine = found["reference"] or {}, found["engine"]
+    rows = [
+        ("top-1", percent(reference.get("top1")), percent(engine["top1"])),
+        ("top-5", percent(reference.get("top5")), percent(engine["top5"])),
+    ]
+    terminal.table(f"{name} on {found['samples']} images", ("", "FP32", "engine"), rows)
+    if found["drop_pp"] is not None:
+        low, high = found["drop_ci95"]
+        terminal.say(f"drop {found['drop_pp']:.2f} pp (95 % {low:.2f} to {high:.2f})")
+    agreement, sqnr = percent(found["agreement"]), number(found["logit_sqnr_db"], 1)
+    terminal.say(f"same top-1 as FP32: {agreement}   logit SQNR: {sqnr} dB")
+    for reason in found["reasons"]:
+        terminal.say(f"  {reason}")
+    terminal.say(f"verdict: {found['verdict'].upper()}")
+
+
+def _validate(
+    source: Artifact, images: ImageSet, asked: _Asked, terminal: Terminal
+) -> ValidateReport:
+    from edgedense import validate as stage
+    from edgedense.data import Preprocess
+    from edgedense.engines.opening import calibration_content
+
+    remembered = stage.read_baseline(asked.baseline) if asked.baseline else None
+    with opened(source) as runner:
+        found = stage.validate(
+            runner,
+            images,
+            Preprocess.from_dict(source.manifest.preprocess),
+            reference_of(source, asked.reference),
+            stage.ValidateOptions(max_drop_pp=asked.max_drop, min_speedup=asked.min_speedup),
+            calibration=calibration_content(source),
+            speedup=_speedup(runner, source, asked, terminal),
+            progress=terminal,
+        )
+    current = _baseline(found, source)
+    if remembered is not None:
+        found = found.judged_also(stage.compare_baseline(current, remembered, force=asked.force))
+    if asked.write_baseline is not None:
+        stage.write_baseline(asked.write_baseline, current)
+        terminal.say(f"baseline: {asked.write_baseline}")
+    return found
+
+
+def _speedup(
+    runner: Runner, source: Artifact, asked: _Asked, terminal: Terminal
+) -> Estimate | None:
+    from edgedense.benchmark import compare
+
+    if asked.min_speedup is None:
+        return None
+    if asked.reference is None:
+        raise InputError(
+            "--min-speedup measures against FP32 PyTorch, which needs the network",
+            "Give it with --reference MODEL.",
+        )
+    return compare(runner, fp32_of(asked.reference, source), progress=terminal).speedup
+
+
+def _baseline(found: ValidateReport, source: Artifact) -> Baseline:
+    from edgedense.benchmark import describe_device
+    from edgedense.validate import baseline_of
+
+    report = source.manifest.report
+    return baseline_of(
+        found,
+        device=describe_device()["name"],
+        target=report["target"],
+        engine_sha256=source.manifest.files[Path(report["engine"]).name].sha256,
+    )
+
+
+def _write(output: Path, found: ValidateReport, source: Artifact, images: ImageSet) -> None:
+    from dataclasses import asdict
+
+    from edgedense.data import set_sha256
+    from edgedense.validate import write_report
+
+    write_report(
+        output,
+        found,
+        parents={"engine": source.sha256, "data": set_sha256(images)},
+        options=asdict(found.gates),
+        preprocess=source.manifest.preprocess,
+    )

@@ -1,0 +1,104 @@
+"""A run directory: stages side by side, and a ledger of what each was made from."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedense import __version__, artifact
+from edgedense.artifact import FORMAT, Artifact
+from edgedense.errors import InputError
+
+LEDGER = "run.json"
+Done = Mapping[str, Artifact]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of a run: ``name`` is its directory, ``after`` the stages whose results it reads.
+
+    ``key`` holds what else decides the result: options, and hashes of the inputs. ``make`` gets
+    the finished stages and writes its artifact into the directory that it is given. ``optional``
+    steps may be impossible on this machine (no GPU, no TensorRT); the others go on without them.
+    """
+
+    name: str
+    what: str
+    after: tuple[str, ...]
+    key: dict[str, Any]
+    make: Callable[[Done, Path], object]
+    optional: bool = False
+
+
+class Run:
+    """A run directory on disk. It belongs to ``deploy``, which may replace stages inside it.
+
+    Errors: InputError where ``path`` exists and is something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stages = _read_ledger(path) if path.exists() else {}
+
+    def reusable(self, step: Step, done: Done) -> Artifact | None:
+        """The stage as an earlier call left it, if its inputs are the same and its files whole."""
+        entry = self._stages.get(step.name)
+        if entry is None or any(name not in done for name in step.after):
+            return None
+        if entry["key"] != _digest(step, done):
+            return None
+        try:
+            found = artifact.read(self.path / step.name)
+            for name in found.manifest.files:
+                found.file(name)
+        except InputError:
+            return None
+        return found if found.sha256 == entry["manifest"] else None
+
+    def complete(self, step: Step, done: Done) -> Artifact:
+        """Make a stage, replacing what is there, and note it in the ledger."""
+        directory = self.path / step.name
+        with artifact.disk_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._stages.pop(step.name, None)
+            self._write_ledger()
+            for leftover in (directory, *self.path.glob(f".{step.name}.partial-*")):
+                shutil.rmtree(leftover, ignore_errors=True)
+        step.make(done, directory)
+        made = artifact.read(directory)
+        self._stages[step.name] = {"key": _digest(step, done), "manifest": made.sha256}
+        with artifact.disk_errors(self.path):
+            self._write_ledger()
+        return made
+
+    def _write_ledger(self) -> None:
+        partial = self.path / f".{LEDGER}.partial-{os.getpid()}"
+        try:
+            artifact.write_json(partial, {"format": FORMAT, "stages": self._stages})
+            partial.replace(self.path / LEDGER)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _read_ledger(path: Path) -> dict[str, dict[str, str]]:
+    try:
+        raw = json.loads((path / LEDGER).read_text(encoding="utf-8"))
+        stages = raw["stages"] if raw["format"] == FORMAT else None
+        if isinstance(stages, dict) and all({"key", "manifest"} <= set(s) for s in stages.values()):
+            return stages
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise InputError(
+        f"{path} exists already and is no run of edgedense deploy",
+        "Choose another -o; an interrupted run is resumed by giving its own directory.",
+    )
+
+
+def _digest(step: Step, done: Done) -> str:
+    inputs = {name: done[name].sha256 for name in step.after}
+    return artifact.sha256_json([__version__, step.name, step.key, inputs])

@@ -1,0 +1,137 @@
+"""A score for each channel: the higher, the more the network would miss it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgedense.data import Batch
+from edgedense.densenet.network import DenseNet
+from edgedense.errors import InputError
+from edgedense.prune.groups import Group, Reader, prunable
+from edgedense.prune.select import Scores
+
+_Read = Callable[[Reader, Group], Tensor]
+
+
+def magnitude(network: DenseNet, groups: tuple[Group, ...]) -> Scores:
+    """The channel's share in what each reader reads, summed over the readers.
+
+    What a reader reads of a channel is the norm of the channel's filter, times abs(BN scale), times
+    the norm of the reader's own column. Source: Li et al., "Pruning Filters for Efficient ConvNets"
+    (arXiv 1608.08710, section 3.1), here for the whole path; shares make layers comparable.
+    """
+    modules = dict(network.named_modules())
+
+    def read(reader: Reader, group: Group) -> Tensor:
+        filters = _row_norms(_weight(modules, group.name))
+        if group.own_norm:
+            filters = filters * _weight(modules, group.own_norm).double().abs()
+        columns = _part(_weight(modules, reader.layer).movedim(1, -1), reader, group)
+        return filters * _scale(modules, reader, group) * _row_norms(columns.movedim(-1, 0))
+
+    return _shares(network, groups, read)
+
+
+def bn_scale(network: DenseNet, groups: tuple[Group, ...]) -> Scores:
+    """The channel's share in the absolute BN scales of each reader, summed over the readers.
+
+    Source: Liu et al., "Learning Efficient Convolutional Networks through Network Slimming"
+    (arXiv 1708.06519, section 3).
+    """
+    modules = dict(network.named_modules())
+    return _shares(network, groups, lambda reader, group: _scale(modules, reader, group))
+
+
+def taylor(network: DenseNet, groups: tuple[Group, ...], batches: Iterable[Batch]) -> Scores:
+    """Mean square, over images, of the loss that removing the channel would cost to first order.
+
+    The gate of a channel is its value in all its readers at once, after BN: there it is what
+    removal takes away. The loss is the cross-entropy against the labels. Source: Molchanov et al.,
+    "Importance Estimation for Neural Network Pruning" (arXiv 1906.10771, section 3.1 and 3.2),
+    image by image. Errors: InputError where gradients are not finite.
+    """
+    totals = {group.name: torch.zeros(group.width, dtype=torch.float64) for group in groups}
+    count = 0
+    with torch.inference_mode(False), torch.enable_grad(), _watch_gates(network, groups) as gates:
+        for batch in batches:
+            count += len(batch)
+            # gradients must reach every BN, whatever parameters are frozen, and stay in none
+            images = torch.from_numpy(batch.images).requires_grad_()
+            labels = torch.from_numpy(batch.labels)
+            loss = F.cross_entropy(network(images), labels, reduction="sum")
+            torch.autograd.grad(loss, images)
+            for group in groups:
+                parts = [_part(gates[reader.norm], reader, group) for reader in group.readers]
+                totals[group.name] += torch.stack(parts).sum(0).square().sum(0)
+    if not all(bool(total.isfinite().all()) for total in totals.values()):
+        raise InputError(
+            "the gradients for --importance taylor are not finite",
+            "Check --preprocess, or use --importance magnitude.",
+        )
+    return {name: (total / count).numpy() for name, total in totals.items()}
+
+
+@contextlib.contextmanager
+def _watch_gates(network: DenseNet, groups: tuple[Group, ...]) -> Iterator[dict[str, Tensor]]:
+    """Value times gradient of each reader's BN output, (N, channels), after every backward pass."""
+    gates: dict[str, Tensor] = {}
+    modules = dict(network.named_modules())
+
+    def hook(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def forward(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            value = output.detach()
+
+            def backward(gradient: Tensor) -> None:
+                gates[name] = (value * gradient).sum((2, 3)).double()
+
+            output.register_hook(backward)  # type: ignore[no-untyped-call]
+
+        return forward
+
+    norms = sorted({reader.norm for group in groups for reader in group.readers})
+    handles = [modules[name].register_forward_hook(hook(name)) for name in norms]
+    try:
+        yield gates
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _shares(network: DenseNet, groups: tuple[Group, ...], read: _Read) -> Scores:
+    whole: defaultdict[str, float] = defaultdict(float)
+    for group in prunable(network.spec, "all"):
+        for reader in group.readers:
+            whole[reader.norm] += float(read(reader, group).sum())
+    scores = {}
+    for group in groups:
+        shares = [read(reader, group) / (whole[reader.norm] or 1.0) for reader in group.readers]
+        scores[group.name] = torch.stack(shares).sum(0).numpy()
+    return scores
+
+
+def _scale(modules: dict[str, nn.Module], reader: Reader, group: Group) -> Tensor:
+    return _part(_weight(modules, reader.norm), reader, group).double().abs()
+
+
+def _row_norms(weight: Tensor) -> Tensor:
+    """L2 norm of each slice along the first axis."""
+    norms: Tensor = torch.linalg.vector_norm(weight.double().flatten(1), dim=1)
+    return norms
+
+
+def _part(values: Tensor, reader: Reader, group: Group) -> Tensor:
+    """The group's channels in what a reader sees, along the last axis."""
+    return values[..., reader.offset : reader.offset + group.width]
+
+
+def _weight(modules: dict[str, nn.Module], name: str) -> Tensor:
+    weight = modules[name].weight
+    if not isinstance(weight, Tensor):
+        raise TypeError(f"{name} has no weight")
+    return weight.detach()

@@ -1,0 +1,208 @@
+"""The stage ``prune``: a trained DenseNet in, a narrower one out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgedense import artifact
+from edgedense.data import Batch, ImageSet, Preprocess, batches, content_hashes, set_sha256
+from edgedense.densenet.checkpoints import WEIGHTS, Model, check_channels, save_weights
+from edgedense.densenet.count import count_macs, count_params, describe
+from edgedense.densenet.network import DenseNet
+from edgedense.densenet.spec import DenseNetSpec
+from edgedense.errors import InputError
+from edgedense.progress import SILENT, Progress
+from edgedense.prune.batchnorm import reestimate_bn
+from edgedense.prune.groups import Group, aligned_convs, count_convs, prunable
+from edgedense.prune.importance import bn_scale, magnitude, taylor
+from edgedense.prune.options import GroupReport, PruneOptions, PruneReport
+from edgedense.prune.remove import remove
+from edgedense.prune.select import Scores, Selection, check_share, select
+
+STAGE = "prune"
+MIN_IMAGES = 16
+GOLDEN_IMAGES = 8
+
+
+def prune(
+    model: Model,
+    calibration: ImageSet | None,
+    preprocess: Preprocess,
+    destination: Path,
+    options: PruneOptions | None = None,
+    progress: Progress = SILENT,
+) -> PruneReport:
+    """Prune ``model`` to a share of its MACs and write the artifact ``destination``.
+
+    ``model`` itself stays as it is. ``calibration`` may be None where ``options`` need no images.
+    Errors: InputError for a share that cannot be reached, images that are needed and missing (or
+    unlabelled, for Taylor), channels that do not match.
+    """
+    started = time.perf_counter()
+    options = options or PruneOptions()
+    artifact.check_absent(destination)
+    check_channels(model.spec, preprocess.channels)
+    groups = prunable(model.spec, options.scope)
+    check_share(model.spec, groups, options.macs, options.align, preprocess.input_size)
+    images = _images(calibration, model.spec, preprocess, options, progress)
+    kept = _select(model.network, groups, images, preprocess, options)
+    pruned = remove(model.network, groups, kept, progress)
+    if options.reestimate_bn and images is not None and pruned.spec != model.spec:
+        stream = images.batches("re-estimate BN")
+        reestimate_bn(pruned, model.network, groups, kept, stream)
+    golden = None if images is None else _golden(pruned, images)
+    with artifact.create(
+        destination,
+        STAGE,
+        parents=_parents(model, images),
+        options=asdict(options),
+        preprocess=preprocess.to_dict(),
+        seed=options.seed,
+    ) as draft:
+        draft.model = describe(pruned.spec, preprocess.input_size)
+        save_weights(pruned, draft.path / WEIGHTS)
+        if images is not None and golden is not None:
+            np.savez(draft.path / "golden.npz", images=golden.images, logits=golden.logits)
+            artifact.write_json(draft.path / "calibration.json", images.record())
+        report = replace(
+            _report(model.spec, pruned.spec, groups, preprocess, options),
+            images=len(images.sample) if images is not None and options.needs_images else 0,
+            artifact=str(destination),
+            seconds=time.perf_counter() - started,
+        )
+        draft.report = report.to_dict()
+    return report
+
+
+@dataclass(frozen=True)
+class _Images:
+    """The calibration images that are used, read as often as they are needed."""
+
+    sample: ImageSet
+    preprocess: Preprocess
+    batch_size: int
+    progress: Progress
+
+    def batches(self, label: str) -> Iterator[Batch]:
+        return batches(
+            self.sample, self.preprocess, self.batch_size, progress=self.progress, label=label
+        )
+
+    def first(self) -> NDArray[np.float32]:
+        few = replace(self.sample, items=self.sample.items[:GOLDEN_IMAGES])
+        return next(batches(few, self.preprocess, GOLDEN_IMAGES)).images
+
+    def record(self) -> dict[str, object]:
+        content = content_hashes(self.sample, self.preprocess, progress=self.progress)
+        return {"source": self.sample.source, "content": content}
+
+
+@dataclass(frozen=True)
+class _Golden:
+    """A few images (N, C, H, W) and the pruned network's logits (N, classes)."""
+
+    images: NDArray[np.float32]
+    logits: NDArray[np.float32]
+
+
+def _images(
+    calibration: ImageSet | None,
+    spec: DenseNetSpec,
+    preprocess: Preprocess,
+    options: PruneOptions,
+    progress: Progress,
+) -> _Images | None:
+    if calibration is None:
+        if options.needs_images:
+            raise InputError(
+                f"{options.needs_images} needs calibration images",
+                "Give some hundred training images with --calib, or turn the option off.",
+            )
+        return None
+    if options.importance == "taylor":
+        calibration.check_labels(spec.num_classes)
+    sample = calibration.sample(
+        options.images if options.needs_images else GOLDEN_IMAGES, options.seed
+    )
+    if options.needs_images and len(sample) < MIN_IMAGES:
+        raise InputError(
+            f"{calibration.source}: {len(sample)} calibration images, at least {MIN_IMAGES} are "
+            f"needed for {options.needs_images}",
+            "Give some hundred images from the training set (512 is the default).",
+        )
+    return _Images(sample, preprocess, options.batch_size, progress)
+
+
+def _select(
+    network: DenseNet,
+    groups: tuple[Group, ...],
+    images: _Images | None,
+    preprocess: Preprocess,
+    options: PruneOptions,
+) -> Selection:
+    scores = _scores(network, groups, images, options)
+    return select(network.spec, groups, scores, options.macs, options.align, preprocess.input_size)
+
+
+def _scores(
+    network: DenseNet, groups: tuple[Group, ...], images: _Images | None, options: PruneOptions
+) -> Scores:
+    if options.importance == "taylor" and images is not None:
+        return taylor(network, groups, images.batches("importance"))
+    if options.importance == "bn-scale":
+        return bn_scale(network, groups)
+    return magnitude(network, groups)
+
+
+def _golden(pruned: DenseNet, images: _Images) -> _Golden:
+    first = images.first()
+    with torch.inference_mode():
+        logits = pruned(torch.from_numpy(first)).numpy()
+    if not np.isfinite(logits).all():
+        raise InputError(
+            "the pruned network gives NaN or infinite logits on calibration images",
+            "Check --preprocess, and the checkpoint by: edgedense inspect",
+        )
+    return _Golden(first, logits)
+
+
+def _parents(model: Model, images: _Images | None) -> dict[str, str]:
+    calibration = {} if images is None else {"calibration": set_sha256(images.sample)}
+    return {"model": model.sha256, **calibration}
+
+
+def _report(
+    before: DenseNetSpec,
+    after: DenseNetSpec,
+    groups: tuple[Group, ...],
+    preprocess: Preprocess,
+    options: PruneOptions,
+) -> PruneReport:
+    size = preprocess.input_size
+    widths = {group.name: group.width for group in prunable(after, options.scope)}
+    return PruneReport(
+        macs_before=count_macs(before, size),
+        macs_after=count_macs(after, size),
+        params_before=count_params(before),
+        params_after=count_params(after),
+        seconds=0.0,
+        artifact="",
+        asked=options.macs,
+        share=count_macs(after, size) / count_macs(before, size),
+        scope=options.scope,
+        importance=options.importance,
+        align=options.align,
+        reestimated_bn=options.reestimate_bn and after != before,
+        images=0,
+        convs=count_convs(after),
+        aligned_before=aligned_convs(before, options.align),
+        aligned_after=aligned_convs(after, options.align),
+        groups=tuple(GroupReport(g.name, g.width, widths[g.name]) for g in groups),
+    )
