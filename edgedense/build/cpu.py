@@ -1,7 +1,7 @@
 """The engine for ``cpu``: the ONNX file itself, loaded once by ONNX Runtime to see that it runs.
 
 Mapping int8 to uint8 with zero-point 128 gives the same numbers and was tried: it does not pay
-here (METHODS in docs), since a concat in floating point keeps most convolutions from fusing.
+here: see "Decisions" in CONTRIBUTING.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -120,9 +121,10 @@ def _read(path: Path) -> object:
         raise InputError(f"{path}: not a PyTorch checkpoint, or truncated", _RECOPY) from error
 
 
+# what torch.load raises on damaged files, in its zip form and in the older one
 _UNREADABLE = (
-    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError),
-    *(ValueError, LookupError, AttributeError, TypeError),
+    *(pickle.UnpicklingError, struct.error, AssertionError, RuntimeError, EOFError, OSError),
+    *(ValueError, LookupError, AttributeError, TypeError, OverflowError),
 )
 _RECOPY = "Copy or download the file again, and compare its size and checksum with the original."
 

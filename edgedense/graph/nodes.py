@@ -125,6 +125,16 @@ class Graph:
         """The nodes with weights."""
         return (node for node in self.nodes if isinstance(node, Conv | Linear))
 
+    def widths(self) -> dict[str, int]:
+        """Channels of each value."""
+        found = {self.input: self.input_shape[0]}
+        for node in self.nodes:
+            if isinstance(node, Conv | Linear):
+                found[node.name] = len(node.weight)
+            else:
+                found[node.name] = sum(found[name] for name in inputs_of(node))
+        return found
+
     def last_reader(self) -> dict[str, int]:
         """For each value, the position of the last node that reads it."""
         return {

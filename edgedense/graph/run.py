@@ -37,6 +37,10 @@ class GraphRunner:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self._last = graph.last_reader()
+        self._widths = graph.widths()
+        concats = [node for node in graph.nodes if isinstance(node, Concat)]
+        self._concats = {node.name for node in concats}
+        self._longest = {node.inputs[0]: node for node in concats}  # the last one wins
         self._parameters = {
             node.name: _parameters(node)
             for node in graph.nodes
@@ -47,10 +51,11 @@ class GraphRunner:
     def __call__(self, images: Array, observe: Observe | None = None) -> Array:
         """Logits (N, classes)."""
         values = {self.graph.input: torch.from_numpy(images)}
+        growing: dict[str, _Growing] = {}
         if observe:
             observe(self.graph.input, values[self.graph.input])
         for position, node in enumerate(self.graph.nodes):
-            values[node.name] = self._step(position, node, values)
+            values[node.name] = self._step(position, node, values, growing)
             if observe:
                 observe(node.name, values[node.name])
             for name in [n for n in values if self._last.get(n, position + 1) <= position]:
@@ -58,9 +63,11 @@ class GraphRunner:
         logits: Array = values[self.graph.output].numpy()
         return logits
 
-    def _step(self, position: int, node: Node, values: dict[str, Tensor]) -> Tensor:  # noqa: PLR0911
+    def _step(  # noqa: PLR0911
+        self, position: int, node: Node, values: dict[str, Tensor], growing: dict[str, _Growing]
+    ) -> Tensor:
         if isinstance(node, Concat):
-            return torch.cat([values[name] for name in node.inputs], 1)
+            return self._concat(node, values, growing)
         x = values[node.input]
         match node:
             case Conv():
@@ -82,9 +89,44 @@ class GraphRunner:
             case Quantize():
                 return fake_quantize(x, node.scale, inplace=self._is_spent(node, position))
 
+    def _concat(
+        self, node: Concat, values: dict[str, Tensor], growing: dict[str, _Growing]
+    ) -> Tensor:
+        """The concat as a view of its block's last one, into which each part is copied once.
+
+        Concatenating anew for each of a block's layers would copy O(layers^2) channels.
+        """
+        first = node.inputs[0]
+        longest = self._longest[first]
+        if longest.inputs[: len(node.inputs)] != node.inputs:
+            return torch.cat([values[name] for name in node.inputs], 1)
+        if first not in growing:
+            growing[first] = _Growing(values[first], self._widths[longest.name])
+        found = growing[first].upto([values[name] for name in node.inputs])
+        if node is longest:
+            del growing[first]
+        return found
+
     def _is_spent(self, node: Relu | Quantize, position: int) -> bool:
         """Whether nobody reads a node's input after it: then its memory can be written over."""
-        return node.input != self.graph.input and self._last[node.input] == position
+        shared = node.input == self.graph.input or node.input in self._concats
+        return not shared and self._last[node.input] == position
+
+
+class _Growing:
+    """A block's last concat, filled part by part."""
+
+    def __init__(self, first: Tensor, width: int) -> None:
+        self._whole = first.new_empty(first.shape[0], width, *first.shape[2:])
+        self._parts = self._width = 0
+
+    def upto(self, parts: list[Tensor]) -> Tensor:
+        """The beginning that ``parts`` make; those after what was copied before are copied."""
+        for part in parts[self._parts :]:
+            self._whole[:, self._width : self._width + part.shape[1]] = part
+            self._width += part.shape[1]
+        self._parts = len(parts)
+        return self._whole[:, : self._width]
 
 
 def fake_quantize(x: Tensor, scale: float, *, inplace: bool = False) -> Tensor:
