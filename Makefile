@@ -7,6 +7,8 @@ JOBS ?= 2
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# one thread a process: two processes with two threads each fight for two cores
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)
 
 .PHONY: demo test test-all lint types setup clean
 
@@ -23,10 +25,10 @@ demo: setup  ## the main job on embedded real data, in a few minutes
 	$(BIN)/edgedense demo
 
 test: setup  ## all tests that need no further data
-	$(BIN)/pytest -n $(JOBS) -m "not shared"
+	$(PYTEST) -m "not shared"
 
 test-all: setup  ## also those on a real checkpoint and CIFAR-10; EDGEDENSE_SHARED names their folder
-	$(BIN)/pytest -n $(JOBS)
+	$(PYTEST)
 
 lint: setup
 	$(BIN)/ruff check .

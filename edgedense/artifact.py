@@ -133,8 +133,12 @@ def read(path: Path) -> Artifact:
 
 def check_absent(path: Path) -> None:
     """Raise InputError where ``path`` exists: call it before the work, not after."""
-    if path.exists():
-        raise InputError(f"{path} exists already", "Choose another -o, or remove it first.")
+    if os.path.lexists(path):  # a link to nowhere is in the way too
+        raise _exists(path)
+
+
+def _exists(path: Path) -> InputError:
+    return InputError(f"{path} exists already", "Choose another -o, or remove it first.")
 
 
 @contextlib.contextmanager
@@ -193,19 +197,27 @@ def copy_files(source: Artifact, names: Sequence[str], draft: Draft) -> None:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full, read-only or forbidden disk into one sentence."""
+    """Turn a full, read-only or forbidden disk, or an impossible path, into one sentence."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise MachineError(
                 f"the disk is full while writing {path}", "Free some space, or choose another -o."
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):  # another process was faster
+            raise _exists(path) from error
+        if error.errno in _BAD_PLACE:
             raise InputError(
                 f"{error.filename or path}: {error.strerror}", "Choose a place that you may use."
             ) from error
         raise
+
+
+_BAD_PLACE = (
+    *(errno.EACCES, errno.EROFS, errno.EPERM),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+)
 
 
 def _records(directory: Path) -> dict[str, FileRecord]:

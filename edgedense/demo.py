@@ -6,8 +6,10 @@ work on. Data: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits",
 
 from __future__ import annotations
 
+import io
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,16 +110,24 @@ def _write_images(directory: Path) -> None:
         return
     digits = load_digits()
     partial = directory.parent / f".{directory.name}.partial-{os.getpid()}"
-    for number, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-        split = "train" if number < TRAIN_IMAGES else "test"
-        folder = partial / split / str(label)
-        folder.mkdir(parents=True, exist_ok=True)
-        grey = np.rint(pixels * (255 / 16)).astype(np.uint8)
-        Image.fromarray(grey).save(folder / f"{number:04d}.png")
-    partial.rename(directory)
+    try:
+        for number, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+            split = "train" if number < TRAIN_IMAGES else "test"
+            folder = partial / split / str(label)
+            folder.mkdir(parents=True, exist_ok=True)
+            grey = np.rint(pixels * (255 / 16)).astype(np.uint8)
+            Image.fromarray(grey).save(folder / f"{number:04d}.png")
+        partial.rename(directory)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _save(network: DenseNet, path: Path) -> None:
-    partial = path.with_suffix(".partial")
-    torch.save(network.state_dict(), partial)
-    partial.rename(path)
+    data = io.BytesIO()  # on a full disk PyTorch's own writer raises RuntimeError
+    torch.save(network.state_dict(), data)
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        partial.write_bytes(data.getvalue())
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -30,6 +30,7 @@ def read_run(run: Path) -> dict[str, Any]:
         raise InputError(
             f"{run} holds no stages of a run", "Give the directory that edgedense deploy wrote."
         )
+    stages = _current(stages)
     return {
         "format": REPORT_FORMAT,
         "run": run.name,
@@ -45,7 +46,8 @@ def read_run(run: Path) -> dict[str, Any]:
 def write_reports(found: dict[str, Any], run: Path, page: Path | None = None) -> tuple[Path, Path]:
     """Write ``RUN/report.json`` and the Markdown page; existing ones are replaced."""
     json_path, page_path = run / "report.json", page or run / "report.md"
-    with artifact.disk_errors(run):
+    with artifact.disk_errors(page_path):
+        page_path.parent.mkdir(parents=True, exist_ok=True)
         artifact.write_json(json_path, found)
         page_path.write_text(markdown(found), encoding="utf-8")
     return json_path, page_path
@@ -57,6 +59,34 @@ def markdown(found: dict[str, Any]) -> str:
     parts = [f"# edgedense: {found['run']}", _verdicts(stages), _accuracy(stages)]
     parts += [_latency(stages), _engines(stages), _compression(stages), _lineage(stages)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _current(stages: dict[str, Artifact]) -> dict[str, Artifact]:
+    """Without what earlier options left behind: stages whose origin was replaced or left out."""
+    kept = dict(stages)
+    for kind, role, origin in _ORIGINS:
+        made = {stage.sha256 for stage in kept.values() if stage.manifest.stage == origin}
+        if any(stage.manifest.stage == origin for stage in stages.values()):
+            kept = {
+                name: stage
+                for name, stage in kept.items()
+                if stage.manifest.stage != kind or stage.manifest.parents.get(role) in made
+            }
+    used = {s.manifest.parents.get("model") for s in kept.values() if s.manifest.stage == QUANTIZE}
+    return {
+        name: stage
+        for name, stage in kept.items()
+        if stage.manifest.stage != "prune" or not used or stage.sha256 in used
+    }
+
+
+QUANTIZE, ENGINE = "quantize", "build-engine"
+# a stage of the first kind was made from the third, which its parents hold by the second name
+_ORIGINS = (
+    (ENGINE, "model", QUANTIZE),
+    ("benchmark", "engine", ENGINE),
+    ("validate", "engine", ENGINE),
+)
 
 
 def _stage(stage: Artifact) -> dict[str, Any]:

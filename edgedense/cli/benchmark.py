@@ -42,7 +42,9 @@ def benchmark(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Latency distribution of an engine, copies included, after a warm-up.
+    """Measure the latency of an engine, copies included.
+
+    Raw samples are kept (-o) after a warm-up; percentiles are of single calls.
 
     \b
     Example:  edgedense benchmark engine --against net.pth

@@ -8,6 +8,7 @@ import click
 
 from edgedense.cli import params
 from edgedense.cli.terminal import Terminal, emit, size
+from edgedense.environment import require
 
 
 @click.command("build-engine")
@@ -53,6 +54,7 @@ def build_engine(
     from edgedense import artifact
     from edgedense.build import BuildOptions
     from edgedense.build import build_engine as run
+    from edgedense.targets import ONNXRUNTIME
 
     options = BuildOptions(
         target=target,
@@ -63,7 +65,8 @@ def build_engine(
         optimization_level=optimization_level,
         rest=rest,
     )
-    options.check()
+    if options.check().backend == ONNXRUNTIME:
+        require("onnxruntime", "an engine for cpu")
     artifact.check_absent(output)
     terminal = Terminal()
     found = run(artifact.read(model), output, options, terminal)

@@ -29,7 +29,9 @@ from edgedense.environment import installed, require
 )
 @params.json_option
 def demo(output: Path, rtx: str, as_json: bool) -> int:
-    """The main job on handwritten digits that come with scikit-learn: train, then deploy.
+    """Do the main job on handwritten digits, in minutes.
+
+    Train a small DenseNet-BC on the digits that come with scikit-learn, then deploy it.
 
     \b
     Example:  edgedense demo

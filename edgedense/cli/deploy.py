@@ -66,27 +66,30 @@ def deploy(
     evaluation: Path,
     output: Path,
     preprocess: str | None,
+    macs: float | None,
     dry_run: bool,
     as_json: bool,
     **asked: Any,
 ) -> int:
-    """Prune, quantize, build, benchmark and validate in one run; call again to resume.
+    """Do all stages in one run; call again to resume.
 
-    Stages whose inputs did not change are not repeated, so an interrupted run goes on where it
-    stopped. Exit 1 when a gate fails; 3 when a target has to be built on another machine.
+    Prune (with --macs), quantize, build, benchmark and validate. Stages whose inputs did not
+    change are not repeated, so an interrupted run goes on where it stopped. Exit 1 when a gate
+    fails; 3 when a target has to be built on another machine.
 
     \b
-    Example:  edgedense deploy net.pth --calib train/ --eval test/ --preprocess cifar10
-                --target cpu --target rtx-ada -o runs/first
+    Example:  edgedense deploy net.pth --calib train/ --eval test/ -o runs/first
+                --preprocess cifar10 --target cpu --target rtx-ada
     """
-    require("torch_pruning", "deploy")
+    for module in ("onnx", "onnxruntime", *(("torch_pruning", "safetensors") if macs else ())):
+        require(module, "deploy")
     from edgedense.pipeline import Inputs
 
     calibration, data = params.read_set(calib), params.read_set(evaluation)
     loaded = params.read_model(model)
     chosen = params.choose_preprocess(preprocess, loaded.preprocess, calibration, data)
     inputs = Inputs(loaded, calibration, data, chosen)
-    return execute(inputs, output, _options(**asked), dry_run=dry_run, as_json=as_json)
+    return execute(inputs, output, _options(macs=macs, **asked), dry_run=dry_run, as_json=as_json)
 
 
 def execute(
@@ -119,7 +122,7 @@ def show(terminal: Terminal, found: DeployReport) -> None:
     targets = [n.removeprefix("engine-") for n in found.stages if n.startswith("engine-")]
     columns = [_fp32(found, targets), *(_engine(found, target) for target in targets)]
     head = ["", "FP32 PyTorch", *(f"{target} engine" for target in targets)]
-    names = ("MACs an image", "size", "top-1", "drop", "same answer as FP32", "logit SQNR")
+    names = ("MACs an image", "size", "top-1", "top-1 drop", "same answer as FP32", "logit SQNR")
     rows = zip((*names, "latency p50", "speed-up"), *columns, strict=True)
     terminal.table("", head, rows)
     for reason in found.reasons:
@@ -151,7 +154,7 @@ def _engine(found: DeployReport, target: str) -> tuple[str, ...]:
     judged, timed = stages.get(f"validate-{target}"), stages.get(f"benchmark-{target}")
     if not judged or not timed:
         return (*fixed, "needs its GPU", "-", "-", "-", "-", "-")
-    drop = "-" if judged["drop_pp"] is None else f"{judged['drop_pp']:+.2f} pp"
+    drop = "-" if judged["drop_pp"] is None else f"{judged['drop_pp']:.2f} pp"
     return (
         *fixed,
         percent(judged["engine"]["top1"]),

@@ -10,7 +10,7 @@ from edgedense.cli import params
 @click.command()
 @params.json_option
 def doctor(as_json: bool) -> None:
-    """What this machine is and can do, what is missing, and the command that mends it.
+    """Show what this machine can do, and what mends the rest.
 
     \b
     Example:  edgedense doctor

@@ -16,7 +16,7 @@ from edgedense.cli.terminal import Terminal, count, emit
 @params.preprocess_option
 @params.json_option
 def inspect(model: Path, preprocess: str | None, as_json: bool) -> None:
-    """What a checkpoint holds: structure, parameters, MACs, and how it was recognised.
+    """Show what a checkpoint holds and how it was recognised.
 
     \b
     Example:  edgedense inspect densenet121.pth

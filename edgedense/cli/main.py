@@ -36,16 +36,24 @@ class Ordered(click.Group):
         return list(self.commands)
 
 
-@click.group(cls=Ordered, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Ordered,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="edgedense")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Make a trained DenseNet ready for an NVIDIA edge device, and prove that it still works.
 
     \b
-    The order of work:  inspect → prune → quantize → build-engine → benchmark → validate → report
-    All of it at once:  edgedense deploy MODEL --calib SET --eval SET --target cpu -o RUN
+    The order of work:  inspect → prune → quantize → build-engine
+                        → benchmark → validate → report
+    All of it at once:  edgedense deploy MODEL --calib SET --eval SET -o RUN
     Never seen it?      edgedense demo
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 for command in (
@@ -62,31 +70,36 @@ def main() -> NoReturn:
         code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
-        error.show()
-        sys.exit(EXIT_USAGE)
+        sys.exit(_tell(error.format_message(), _help_for(error), EXIT_USAGE))
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted: nothing half-written stays behind", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+        remedy = "Nothing half-written stays behind: the same command again does the rest."
+        sys.exit(_tell("interrupted", remedy, EXIT_INTERRUPTED))
     except EdgedenseError as error:
-        _tell(error)
-        sys.exit(error.exit_code)
+        if error.exit_code == EXIT_BUG:
+            traceback.print_exc()
+        sys.exit(_tell(error.what, error.remedy, error.exit_code))
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone; there is nobody to tell
         sys.exit(0)
     except Exception:  # noqa: BLE001  the last place: anything unforeseen is a bug
         traceback.print_exc()
-        click.echo("This is a bug in edgedense: please report it with the lines above.", err=True)
-        sys.exit(EXIT_BUG)
+        remedy = "Please report it with the lines above."
+        sys.exit(_tell("this is a bug in edgedense", remedy, EXIT_BUG))
 
 
-def _tell(error: EdgedenseError) -> None:
+def _tell(what: str, remedy: str, exit_code: int) -> int:
+    """Say what went wrong: one or two lines on stderr, with ``--json`` one object on stdout too."""
     if "--json" in sys.argv:
-        emit({"error": error.what, "remedy": error.remedy, "exit_code": error.exit_code})
-    click.echo(f"error: {error.what}", err=True)
-    if error.remedy:
-        click.echo(f"  → {error.remedy}", err=True)
-    if error.exit_code == EXIT_BUG:
-        traceback.print_exc()
+        emit({"error": what, "remedy": remedy, "exit_code": exit_code})
+    click.echo(f"error: {what}", err=True)
+    if remedy:
+        click.echo(f"  → {remedy}", err=True)
+    return exit_code
+
+
+def _help_for(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"See: {context.command_path if context else 'edgedense'} --help"
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -9,6 +9,7 @@ import click
 
 from edgedense.cli import params
 from edgedense.cli.terminal import Terminal, count, emit
+from edgedense.environment import require
 
 if TYPE_CHECKING:
     from edgedense.prune.groups import Scope
@@ -59,14 +60,19 @@ def prune(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Remove channels, down to a share of the multiply-accumulates.
+    """Remove channels, down to a share of the MACs.
+
+    MACs are multiply-accumulates; the report says how many were asked and how many are left.
 
     \b
-    Example:  edgedense prune net.pth -o pruned --calib train/ --macs 0.7 --preprocess cifar10
+    Example:  edgedense prune net.pth -o pruned --calib train/ --macs 0.7
+                --preprocess cifar10
     """
     from edgedense import artifact
 
     artifact.check_absent(output)
+    for module in ("torch_pruning", "safetensors"):
+        require(module, "prune")
     loaded = params.read_model(model)
     from edgedense.prune import PruneOptions
     from edgedense.prune import prune as run

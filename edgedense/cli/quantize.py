@@ -9,6 +9,7 @@ import click
 
 from edgedense.cli import params
 from edgedense.cli.terminal import Terminal, emit, number, size
+from edgedense.environment import require
 
 if TYPE_CHECKING:
     from edgedense.graph.export import Float
@@ -70,14 +71,19 @@ def quantize(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Quantize to INT8 and export ONNX with explicit Q/DQ, checked against PyTorch.
+    """Quantize to INT8 and export ONNX with explicit Q/DQ.
+
+    Nothing is written before the files were seen to compute what PyTorch computes.
 
     \b
-    Example:  edgedense quantize net.pth -o int8 --calib train/ --preprocess cifar10
+    Example:  edgedense quantize net.pth -o int8 --calib train/
+                --preprocess cifar10
     """
     from edgedense import artifact
 
     artifact.check_absent(output)
+    for module in ("onnx", "onnxruntime"):
+        require(module, "quantize")
     calibration = params.read_set(calib)
     loaded = params.read_model(model)
     from edgedense.quantize import QuantizeOptions

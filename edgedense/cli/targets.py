@@ -11,7 +11,7 @@ from edgedense.cli.terminal import Terminal, emit
 @click.command()
 @params.json_option
 def targets(as_json: bool) -> None:
-    """The devices that engines can be built for.
+    """List the devices that engines can be built for.
 
     \b
     Example:  edgedense targets
@@ -26,11 +26,11 @@ def targets(as_json: bool) -> None:
             target.name,
             target.label,
             target.backend,
-            "/".join(f"{sm // 10}.{sm % 10}" for sm in target.sms) or None,
+            " ".join(f"{sm // 10}.{sm % 10}" for sm in target.sms) or None,
             target.int8_tops,
             "yes" if target.int8 else "no",
         )
         for target in TARGETS
     ]
-    head = ("target", "device", "built by", "SM", "INT8 TOPS (dense)", "INT8")
-    Terminal().table("Targets of build-engine and deploy", head, rows)
+    head = ("target", "device", "built by", "SM", "TOPS", "INT8")
+    Terminal().table("Targets of build-engine and deploy; TOPS: dense INT8 peak", head, rows)

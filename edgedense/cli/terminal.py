@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -25,7 +26,12 @@ class Terminal:
     """Progress bars with ETA where stderr is a terminal, plain lines where it is a pipe."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = Console(
+            stderr=True,
+            highlight=False,
+            soft_wrap=True,
+            color_system=None if os.environ.get("NO_COLOR") else "auto",  # bold is a code too
+        )
 
     def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
         """Yield ``items`` under a progress bar."""
@@ -60,7 +66,12 @@ class Terminal:
         )
         for number, name in enumerate(head):
             numeric = bool(body) and all(_numeric(row[number]) for row in body)
-            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+            table.add_column(
+                name,
+                justify="right" if numeric else "left",
+                overflow="fold",
+                no_wrap=not any(" " in row[number] for row in body),  # names, to be copied whole
+            )
         for row in body:
             table.add_row(*row)
         self.console.print(table)

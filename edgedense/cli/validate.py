@@ -61,7 +61,9 @@ class _Asked:
 @params.output_option(required=False)
 @params.json_option
 def validate(engine: Path, data: Path, output: Path | None, as_json: bool, **asked: Any) -> int:
-    """Accuracy and agreement against FP32 on the same images, judged. Exit 1 when a gate fails.
+    """Judge an engine against FP32 on the same images.
+
+    Exit 0 when every gate is proved to hold, 1 when one fails or the images cannot decide.
 
     \b
     Example:  edgedense validate engine --data test/ --max-drop 0.5

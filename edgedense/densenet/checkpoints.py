@@ -59,7 +59,8 @@ def load_model(path: Path) -> Model:
     if artifact.is_artifact(path):
         return _load_artifact(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint", "Give a file, or an artifact directory.")
+        what = "a directory, but no edgedense artifact" if path.is_dir() else "no such checkpoint"
+        raise InputError(f"{path}: {what}", "Give a checkpoint file, or an artifact directory.")
     state = _strip_prefixes(_unwrap(_read(path), path))
     scheme, renamed = _recognise(state, path)
     network = _restore(infer_spec(renamed, path), renamed, path)
@@ -171,7 +172,7 @@ def _recognise(state: dict[str, Tensor], path: Path) -> tuple[Scheme, dict[str, 
         names = {key: scheme.rename(key) for key in state}
         unknown = [key for key, name in names.items() if name is None]
         if not unknown:
-            return scheme, {str(names[key]): value for key, value in state.items()}
+            return scheme, _renamed(state, names, path)
         misfits.append((len(unknown), scheme.name, unknown[0]))
     _, name, key = min(misfits)
     raise InputError(
@@ -179,6 +180,21 @@ def _recognise(state: dict[str, Tensor], path: Path) -> tuple[Scheme, dict[str, 
         f"{', '.join(s.name for s in SCHEMES)}; nearest is {name}, which has no {key!r})",
         "Check that this is a DenseNet; else rename its state dict's keys to torchvision's names.",
     )
+
+
+def _renamed(
+    state: dict[str, Tensor], names: Mapping[str, str | None], path: Path
+) -> dict[str, Tensor]:
+    renamed: dict[str, Tensor] = {}
+    for key, value in state.items():
+        name = str(names[key])
+        if name in renamed:
+            raise InputError(
+                f"{path}: {key} and another tensor are both {name}",
+                "The file mixes two ways of naming: keep one of the two.",
+            )
+        renamed[name] = value
+    return renamed
 
 
 def _restore(spec: DenseNetSpec, state: dict[str, Tensor], path: Path) -> DenseNet:

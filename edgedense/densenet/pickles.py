@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import pickletools
 import re
 import zipfile
+import zlib
 from pathlib import Path
 
 # what a plain state dict needs: containers, storages, tensor rebuilders
@@ -21,9 +23,15 @@ def find_code(path: Path) -> str | None:
     """
     try:
         names = _globals(_pickle_bytes(path))
-    except (ValueError, OSError, zipfile.BadZipFile):
+    except _DAMAGED:
         return None
     return next((name for name in names if not _HARMLESS.fullmatch(name)), None)
+
+
+# PyTorch's older form: magic number, protocol, system, the object, names of its tensors
+_PICKLES = 5
+# what pickletools and zipfile raise on damaged files; RuntimeError is for encrypted archives
+_DAMAGED = (ValueError, OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def _pickle_bytes(path: Path) -> bytes:
@@ -35,9 +43,19 @@ def _pickle_bytes(path: Path) -> bytes:
 
 
 def _globals(data: bytes) -> list[str]:
+    stream, names = io.BytesIO(data), []
+    try:
+        for _ in range(_PICKLES):
+            names += _globals_of_one(stream)
+    except ValueError:
+        pass  # the end, or tensors; only whole pickles count
+    return names
+
+
+def _globals_of_one(stream: io.BytesIO) -> list[str]:
     names: list[str] = []
     strings: list[str] = []
-    for opcode, argument, _ in pickletools.genops(data):
+    for opcode, argument, _ in pickletools.genops(stream):
         if opcode.name in ("GLOBAL", "INST"):
             names.append(str(argument).replace(" ", "."))
         elif opcode.name == "STACK_GLOBAL":

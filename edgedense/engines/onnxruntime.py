@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 
@@ -13,8 +14,7 @@ from edgedense.errors import InputError
 class OnnxRunner:
     """Runs an ONNX file; ``exact`` switches all graph optimisations off.
 
-    Sessions may be called from several threads; each call is split into pieces of the
-    interface's largest batch.
+    May be called from several threads. Errors: InputError where the file cannot be loaded.
     """
 
     def __init__(
@@ -30,12 +30,13 @@ class OnnxRunner:
         # idle threads that spin take the cores from whatever is measured next to this session
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(
+            self._session: Any = onnxruntime.InferenceSession(
                 path, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:
+            reason = str(error).partition("\n")[0][:200]
             raise InputError(
-                f"{path}: ONNX Runtime cannot load it ({str(error).splitlines()[0][:200]})",
+                f"{path}: ONNX Runtime cannot load it ({reason})",
                 "Make the artifact again with this version of edgedense.",
             ) from error
         self.name = "onnxruntime"
@@ -48,5 +49,5 @@ class OnnxRunner:
         return logits
 
     def close(self) -> None:
-        """Free the session."""
-        del self._session
+        """Free the session; closing twice is fine."""
+        self._session = None

@@ -43,8 +43,8 @@ def open_engine(artifact: Artifact) -> Runner:
 def _needs_gpu(artifact: Artifact) -> MachineError:
     report = artifact.manifest.report
     return MachineError(
-        f"{artifact.path}: an engine for {report['target']} runs on that GPU, and there is none here",
-        f"Copy the directory to the machine with the GPU and run there: edgedense validate "
+        f"{artifact.path}: an engine for {report['target']} needs that GPU, and there is none here",
+        "Copy the directory to the machine that has it and run there: edgedense validate "
         f"{artifact.path.name} --data SET",
     )
 

@@ -62,7 +62,7 @@ def record_reference(
     images: ImageSet,
     preprocess: Preprocess,
     *,
-    batch_size: int = 64,
+    batch_size: int = 32,
     progress: Progress = SILENT,
 ) -> RecordedReference:
     """Run the reference model over an image set once and keep its logits.

@@ -43,7 +43,7 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._stages = _read_ledger(path) if path.exists() else {}
+        self._stages = {} if _is_new(path) else _read_ledger(path)
 
     def reusable(self, step: Step, done: Done) -> Artifact | None:
         """The stage as an earlier call left it, if its inputs are the same and its files whole."""
@@ -67,8 +67,7 @@ class Run:
             self.path.mkdir(parents=True, exist_ok=True)
             self._stages.pop(step.name, None)
             self._write_ledger()
-            for leftover in (directory, *self.path.glob(f".{step.name}.partial-*")):
-                shutil.rmtree(leftover, ignore_errors=True)
+            self._clear(directory)
         step.make(done, directory)
         made = artifact.read(directory)
         self._stages[step.name] = {"key": _digest(step, done), "manifest": made.sha256}
@@ -76,13 +75,31 @@ class Run:
             self._write_ledger()
         return made
 
+    def _clear(self, directory: Path) -> None:
+        """Remove an outdated stage, and what a killed process left of it."""
+        for leftover in (directory, *self.path.glob(f".{directory.name}.partial-*")):
+            shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in self.path.glob(_partial("*")):
+            leftover.unlink(missing_ok=True)
+
     def _write_ledger(self) -> None:
-        partial = self.path / f".{LEDGER}.partial-{os.getpid()}"
+        partial = self.path / _partial(os.getpid())
         try:
             artifact.write_json(partial, {"format": FORMAT, "stages": self._stages})
             partial.replace(self.path / LEDGER)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _partial(process: int | str) -> str:
+    return f".{LEDGER}.partial-{process}"
+
+
+def _is_new(path: Path) -> bool:
+    """Whether nothing is there, or only what a process left that ended before its first line."""
+    if not path.is_dir():
+        return not os.path.lexists(path)
+    return all(entry.match(_partial("*")) for entry in path.iterdir())
 
 
 def _read_ledger(path: Path) -> dict[str, dict[str, str]]:

@@ -1,7 +1,7 @@
 """Channel pruning without training, to a share of the multiply-accumulates.
 
 Rooms: ``groups`` (what can be pruned), ``importance`` (a score a channel), ``select`` (how many and
-which stay), ``remove`` (the surgery: the one home of torch-pruning), ``statistics`` (BN
+which stay), ``remove`` (the surgery: the one home of torch-pruning), ``batchnorm`` (BN
 re-estimation), ``options`` (what is asked, what came out), ``stage`` (all of it).
 """
 

@@ -56,7 +56,7 @@ class PruneOptions:
     def needs_images(self) -> str:
         """The options for which calibration images are needed, in words; empty for none."""
         asking = [f"--importance {self.importance}"] if self.importance == "taylor" else []
-        return " and ".join(asking + ["re-estimating BN"] * self.reestimate_bn)
+        return " and ".join(asking + ["--reestimate-bn"] * self.reestimate_bn)
 
 
 @dataclass(frozen=True)

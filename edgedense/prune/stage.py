@@ -123,7 +123,7 @@ def _images(
         if options.needs_images:
             raise InputError(
                 f"{options.needs_images} needs calibration images",
-                "Give some hundred training images with --calib, or turn the option off.",
+                "Give training images with --calib; or --importance magnitude --keep-bn.",
             )
         return None
     if options.importance == "taylor":

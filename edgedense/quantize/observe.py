@@ -11,6 +11,9 @@ from torch import Tensor
 
 BINS = 4096
 _CHUNK = 1 << 24  # histc counts in float32, which is exact up to here
+# histc multiplies by BINS / width in float32: beyond these that would overflow
+_LARGEST = 2.0**112
+_FINEST = -100
 
 
 class Histogram:
@@ -31,11 +34,11 @@ class Histogram:
         return 2.0 ** (self.exponent or 0)
 
     def add(self, x: Tensor) -> None:
-        """Count the values of ``x``. Errors: ArithmeticError where they are not finite."""
+        """Count the values of ``x``. Errors: ArithmeticError where they are not finite or huge."""
         low, high = (float(value) for value in torch.aminmax(x))
         amax = max(-low, high)
-        if not math.isfinite(amax):
-            raise ArithmeticError("values that are not finite")
+        if not amax < _LARGEST:
+            raise ArithmeticError(f"values that are not finite, or huge ({amax:.3g})")
         if amax == 0.0:
             self.counts[0] += x.numel()
             return
@@ -49,7 +52,7 @@ class Histogram:
     def _widen(self, amax: float) -> None:
         self.amax = max(self.amax, amax)
         # frexp gives amax < 2**power, hence below the top of the last bin
-        wanted = math.frexp(amax)[1] - int(math.log2(BINS))
+        wanted = max(math.frexp(amax)[1] - int(math.log2(BINS)), _FINEST)
         if self.exponent is None:
             self.exponent = wanted
         while self.exponent < wanted:

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from edgedense.errors import InputError
 from edgedense.graph.nodes import Array, Conv, Graph, Linear, Node, Quantize, Weighted
 
-STEM = "conv0"
+_FP16_MAX = float(np.finfo(np.float16).max)
 
 
 def quantized_nodes(graph: Graph, skip: Iterable[str] = ()) -> tuple[Weighted, ...]:
@@ -23,7 +25,8 @@ def place_conv(graph: Graph, amax: Mapping[str, float], skip: Iterable[str] = ()
 
     ``amax`` gives the range of each such input. Concats, BN and ReLU stay in floating point, so
     nothing is requantized between a producer and a concat. Weights get one scale an output
-    channel. The result is a new graph; ``graph`` is left alone.
+    channel. The result is a new graph; ``graph`` is left alone. Errors: InputError where a range
+    is too large for an FP16 scale.
     """
     chosen = {node.name for node in quantized_nodes(graph, skip)}
     nodes: list[Node] = []
@@ -32,8 +35,8 @@ def place_conv(graph: Graph, amax: Mapping[str, float], skip: Iterable[str] = ()
         if isinstance(node, Conv | Linear) and node.name in chosen:
             if node.input not in pairs:
                 pairs[node.input] = f"{node.input}.qdq"
-                scale = float(representable(amax[node.input] / 127))
-                nodes.append(Quantize(pairs[node.input], node.input, scale))
+                scale = representable(amax[node.input] / 127, node.input)
+                nodes.append(Quantize(pairs[node.input], node.input, float(scale)))
             weight_scale = weight_scales(node)
             nodes.append(replace(node, input=pairs[node.input], weight_scale=weight_scale))
         else:
@@ -44,16 +47,22 @@ def place_conv(graph: Graph, amax: Mapping[str, float], skip: Iterable[str] = ()
 def weight_scales(node: Weighted) -> Array:
     """Scales (out,) that map each output channel's largest weight to 127."""
     peak = np.abs(node.weight).reshape(len(node.weight), -1).max(axis=1)
-    return representable(peak.astype(np.float64) / 127)
+    return representable(peak.astype(np.float64) / 127, node.name)
 
 
-def representable(scale: float | np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Array:
+def representable(scale: float | NDArray[np.float64], name: str) -> Array:
     """``scale`` rounded up to FP16, so that FP32 and FP16 files hold the same integers.
 
     Rounding up clips nothing. The floor 2**-20 keeps dead channels from a scale of zero, which
-    TensorRT refuses.
+    TensorRT refuses. Errors: InputError, naming the tensor ``name``, above FP16's largest value.
     """
+    if np.max(scale) > _FP16_MAX:
+        raise InputError(
+            f"{name}: an INT8 scale of {np.max(scale):.3g} does not fit into FP16",
+            "Check --preprocess and the checkpoint: no trained network has values that large.",
+        )
     wanted = np.maximum(np.asarray(scale, np.float64), 2.0**-20)
     half = wanted.astype(np.float16)
-    above = np.nextafter(half, np.float16(np.inf))
+    with np.errstate(over="ignore"):  # behind the largest value, where it is not taken
+        above = np.nextafter(half, np.float16(np.inf))
     return np.where(half >= wanted, half, above).astype(np.float32)

@@ -42,7 +42,8 @@ class QuantizeOptions:
 
     ``images`` is the most calibration images used, drawn by class with ``seed``; ``percentile`` is
     for that calibrator only; ``rest`` is the type of everything that is not INT8 in the file meant
-    for GPUs; ``skip`` names convolutions to leave unquantized (``conv0`` is the stem).
+    for GPUs (with ``fp32`` no FP16 file is written); ``skip`` names convolutions to leave
+    unquantized (``conv0`` is the stem).
     """
 
     calibrator: Calibrator = "mse"
@@ -89,11 +90,13 @@ def quantize(
     ``reference`` holds FP32 logits of an evaluation set; they travel along, so that a device can
     validate without PyTorch. Nothing is written before the files were seen to compute what
     PyTorch (FP32) and the simulation (INT8) compute.
-    Errors: InputError for too few images, an unknown ``skip``, channels that do not match.
+    Errors: InputError for too few images, an unknown ``skip``, channels or an input size that do
+    not fit, and with ``rest="fp16"`` for a network that does not compute the same in FP16.
     """
     started = time.perf_counter()
     artifact.check_absent(destination)
     check_channels(model.spec, preprocess.channels)
+    description = describe(model.spec, preprocess.input_size)
     sample = draw_calibration(calibration, options)
     graph = lower(model.network, preprocess.input_size)
     _check_skip(graph, options.skip)
@@ -112,9 +115,9 @@ def quantize(
             INPUT, graph.input_shape, OUTPUT, (model.spec.num_classes,), batch=None
         )
         draft.interface = interface.to_dict()
-        draft.model = describe(model.spec, preprocess.input_size)
+        draft.model = description
         metadata = {"edgedense.preprocess": json.dumps(preprocess.to_dict())}
-        paths = _export(graph, placed, draft.path, metadata)
+        paths = _export(graph, placed, draft.path, metadata, options.rest)
         agreement = _check_files(paths, interface, judged)
         _write_golden(judged, draft.path / "golden.npz")
         artifact.write_json(draft.path / "calibration.json", _record(model, seen, amax, sample))
@@ -209,9 +212,10 @@ def _judge(model: Model, graph: Graph, placed: Graph, images: Array) -> _Judged:
 
 
 def _export(
-    graph: Graph, placed: Graph, directory: Path, metadata: dict[str, str]
+    graph: Graph, placed: Graph, directory: Path, metadata: dict[str, str], rest: Float
 ) -> dict[str, Path]:
-    types: tuple[Float, ...] = ("fp32", "fp16")
+    # with rest="fp32" nothing may depend on whether the network fits into FP16
+    types: tuple[Float, ...] = ("fp32", "fp16") if rest == "fp16" else ("fp32",)
     paths = {}
     for float_type in types:
         for prefix, source in (("", graph), ("int8.", placed)):
