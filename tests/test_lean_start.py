@@ -11,7 +11,7 @@ import pytest
 from edgedense.cli.main import cli
 
 HEAVY = ("torch", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda")
-ALSO_ABSENT = ("numpy", "PIL", "torch_pruning", "safetensors", "sklearn", "importlib.metadata")
+ALSO_ABSENT = ("numpy", "PIL", "torch_pruning", "safetensors", "sklearn")
 # loads nothing but what the command line itself loads, then tells what that was
 PROBE = """
 import json, sys

@@ -134,7 +134,7 @@ def test_bad_input_leaves_nothing_behind(
     rgb = Preprocess("rgb", (16, 16), None, (0.5,) * 3, (0.25,) * 3, "bilinear", "RGB")
     _refused(tmp_path, "no label", model, unlabelled, preprocess, taylor)
     _refused(tmp_path, "taylor needs calibration images", model, None, preprocess, taylor)
-    _refused(tmp_path, "re-estimating BN needs", model, None, preprocess)
+    _refused(tmp_path, "--reestimate-bn needs calibration images", model, None, preprocess)
     _refused(tmp_path, "3 calibration images", model, image_set(3), preprocess)
     _refused(tmp_path, "reads 1 channel", model, image_set(), rgb)
     out_of_reach = PruneOptions(macs=0.05)

@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from nets import images, logits, relative_error, tiny, trained
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgedense import artifact
+from edgedense.densenet.checkpoints import (
+    WEIGHTS,
+    check_channels,
+    load_model,
+    save_weights,
+)
+from edgedense.densenet.count import describe
+from edgedense.densenet.network import DenseNet
+from edgedense.errors import InputError
+
+State = dict[str, Tensor]
+SPECS = {
+    "bc": tiny(),
+    "plain": tiny((1, 2, 1), 3, bottleneck=False, compression=1.0, stem_width=5),
+    "imagenet": tiny((2, 1), 4, stem="imagenet", in_channels=1),
+}
+
+
+class VeitLayer(nn.Module):
+    """andreasveit/densenet-pytorch, BasicBlock and BottleneckBlock."""
+
+    def __init__(self, width: int, growth: int, bottleneck: bool) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(width)
+        if bottleneck:
+            self.conv1 = nn.Conv2d(width, 4 * growth, 1, bias=False)
+            self.bn2 = nn.BatchNorm2d(4 * growth)
+            self.conv2 = nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
+        else:
+            self.conv1 = nn.Conv2d(width, growth, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.conv1(F.relu(self.bn1(x)))
+        if hasattr(self, "conv2"):
+            out = self.conv2(F.relu(self.bn2(out)))
+        return torch.cat([x, out], 1)
+
+
+class VeitBlock(nn.Module):
+    def __init__(self, layers: int, width: int, growth: int, bottleneck: bool) -> None:
+        super().__init__()
+        self.layer = nn.Sequential(
+            *(VeitLayer(width + i * growth, growth, bottleneck) for i in range(layers))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+class VeitTransition(nn.Module):
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv1 = nn.Conv2d(width, out, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(self.conv1(F.relu(self.bn1(x))), 2)
+
+
+class Veit(nn.Module):
+    """DenseNet3 of andreasveit/densenet-pytorch, for 32x32 images."""
+
+    def __init__(self, layers: int, growth: int, bottleneck: bool) -> None:
+        super().__init__()
+        width = 2 * growth
+        self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        for block in (1, 2, 3):
+            setattr(self, f"block{block}", VeitBlock(layers, width, growth, bottleneck))
+            width += layers * growth
+            if block < 3:
+                setattr(self, f"trans{block}", VeitTransition(width, width // 2))
+                width //= 2
+        self.bn1 = nn.BatchNorm2d(width)
+        self.fc = nn.Linear(width, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.trans1(self.block1(self.conv1(x)))
+        x = F.relu(self.bn1(self.block3(self.trans2(self.block2(x)))))
+        return self.fc(F.avg_pool2d(x, 8).flatten(1))
+
+
+def shake(network: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight.data, module.running_var):
+                tensor.uniform_(0.5, 1.5)
+            for tensor in (module.bias.data, module.running_mean):
+                tensor.normal_()
+    return network.eval()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("name", SPECS)
+def test_a_state_dict_with_torchvisions_keys(name: str, zipped: bool, tmp_path: Path) -> None:
+    network, path = trained(SPECS[name]), tmp_path / "weights.pth"
+    torch.save(network.state_dict(), path, _use_new_zipfile_serialization=zipped)
+    model = load_model(path)
+    assert model.scheme == "torchvision"
+    assert model.spec == network.spec
+    assert model.sha256 == artifact.sha256_file(path)
+    assert (model.source, model.preprocess, model.calibration) == (path, None, ())
+    x = images(network.spec, (32, 32))
+    assert relative_error(logits(network, x), logits(model.network, x)) < 1e-6
+    assert not model.network.training
+
+
+def test_old_torchvision_keys_with_dots(tmp_path: Path) -> None:
+    network, path = trained(tiny()), tmp_path / "densenet-old.pth"
+    old = re.compile(r"(denselayer\d+\.(?:norm|conv))([12]\.)")
+    state = {
+        old.sub(r"\1.\2", key): value
+        for key, value in network.state_dict().items()
+        if "num_batches" not in key
+    }
+    assert "features.denseblock1.denselayer2.norm.1.weight" in state
+    torch.save(state, path)
+    model = load_model(path)
+    assert model.scheme == "torchvision-old"
+    x = images(network.spec)
+    assert relative_error(logits(network, x), logits(model.network, x)) < 1e-6
+
+
+@pytest.mark.parametrize("bottleneck", [True, False])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module."])
+def test_andreasveits_scheme(bottleneck: bool, prefix: str, tmp_path: Path) -> None:
+    network, path = shake(Veit(2, 4, bottleneck)), tmp_path / "model_best.pth.tar"
+    state = {
+        prefix + key: value
+        for key, value in network.state_dict().items()
+        if "num_batches_tracked" not in key
+    }
+    torch.save({"epoch": 300, "state_dict": state, "best_prec1": 94.5}, path)
+    model = load_model(path)
+    assert model.scheme == "andreasveit"
+    assert model.spec.block_config == (2, 2, 2)
+    assert model.spec.growth_rate == 4
+    x = images(model.spec, (32, 32))
+    assert relative_error(logits(network, x), logits(model.network, x)) < 1e-5
+
+
+@pytest.mark.parametrize("entry", ["state_dict", "net", "model", "model_state"])
+def test_wrappers(entry: str, tmp_path: Path) -> None:
+    network, path = trained(tiny()), tmp_path / "x.pth"
+    torch.save({entry: network.state_dict(), "epoch": 3, "optimizer": {"state": {}}}, path)
+    assert load_model(path).spec == network.spec
+
+
+def test_half_precision_weights_become_float32(tmp_path: Path) -> None:
+    network, path = trained(tiny()), tmp_path / "half.pth"
+    torch.save({k: v.half() for k, v in network.state_dict().items()}, path)
+    model = load_model(path)
+    assert {p.dtype for p in model.network.parameters()} == {torch.float32}
+    x = images(network.spec)
+    assert relative_error(logits(network, x), logits(model.network, x)) < 1e-2
+
+
+def test_safetensors(tmp_path: Path) -> None:
+    network, path = trained(tiny()), tmp_path / "w.safetensors"
+    save_weights(network, path)
+    model = load_model(path)
+    x = images(network.spec)
+    assert (logits(network, x) == logits(model.network, x)).all()
+
+
+def write_artifact(path: Path, network: DenseNet, **files: str) -> None:
+    with artifact.create(path, "prune", parents={}, options={}, preprocess={"name": "p"}) as draft:
+        draft.model = describe(network.spec, (8, 8))
+        save_weights(network, draft.path / WEIGHTS)
+        for name, text in files.items():
+            (draft.path / f"{name}.json").write_text(text)
+
+
+def test_an_artifact_keeps_what_shapes_cannot_tell(tmp_path: Path) -> None:
+    network, path = trained(tiny(pool="max", dropout=0.1)), tmp_path / "pruned"
+    write_artifact(path, network, calibration='{"content": ["aa", "bb"]}')
+    model = load_model(path)
+    assert model.scheme == "edgedense:prune"
+    assert model.spec == network.spec
+    assert model.preprocess == {"name": "p"}
+    assert model.calibration == ("aa", "bb")
+    assert model.sha256 == artifact.sha256_file(path / "manifest.json")
+    x = images(network.spec)
+    assert (logits(network, x) == logits(model.network, x)).all()
+
+
+def test_an_artifact_whose_weights_were_changed_by_one_byte(tmp_path: Path) -> None:
+    path = tmp_path / "pruned"
+    write_artifact(path, trained(tiny()))
+    data = bytearray((path / WEIGHTS).read_bytes())
+    data[-1] ^= 1
+    (path / WEIGHTS).write_bytes(data)
+    refused(path, "contents differ from the manifest")
+
+
+def test_an_artifact_without_weights(tmp_path: Path) -> None:
+    with artifact.create(tmp_path / "q", "quantize", parents={}, options={}):
+        pass
+    refused(tmp_path / "q", "a quantize artifact holds no weights")
+
+
+def refused(path: Path, reason: str) -> InputError:
+    """Loading ends in an InputError of one line and a remedy of one line, which name the file."""
+    with pytest.raises(InputError, match=reason) as caught:
+        load_model(path)
+    error = caught.value
+    assert error.exit_code == 2
+    assert str(path) in error.what
+    assert "\n" not in error.what + error.remedy
+    assert error.remedy
+    return error
+
+
+def without(state: State, key: str) -> State:
+    return {k: v for k, v in state.items() if k != key}
+
+
+def with_nan(state: State) -> State:
+    state["features.denseblock1.denselayer1.conv1.weight"][0, 0] = float("nan")
+    state["features.norm5.running_var"][1] = float("inf")
+    return state
+
+
+LAYER = "features.denseblock1.denselayer1"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (with_nan, rf"NaN or infinity in {LAYER}.conv1.weight and 1 more"),
+        (lambda s: without(s, "classifier.bias"), r"classifier.bias has shape None"),
+        (lambda s: without(s, "classifier.weight"), r"classifier.weight is missing"),
+        (lambda s: without(s, "features.conv0.weight"), r"features.conv0.weight is missing"),
+        (lambda s: without(s, f"{LAYER}.norm1.running_var"), r"norm1.running_var has shape None"),
+        (lambda s: without(s, f"{LAYER}.conv2.weight"), r"conv1.weight has shape \(16, 8, 1, 1\)"),
+        (lambda s: without(s, "features.transition1.conv.weight"), r"transition1.conv.weight is m"),
+        (
+            lambda s: {k: v for k, v in s.items() if "denselayer1." not in k},
+            r"denseblock1.denselayer has the numbers \[2\]",
+        ),
+        (
+            lambda s: {k: v for k, v in s.items() if "denseblock" not in k},
+            r"denseblock has the numbers \[\]",
+        ),
+        (
+            lambda s: {**s, "features.norm0.weight": torch.ones(8)},
+            "features.norm0.weight has no place",
+        ),
+        (lambda s: {**s, "features.extra.weight": torch.ones(8)}, "which has no 'features.extra"),
+        (
+            lambda s: {**s, f"{LAYER}.conv2.weight": torch.ones(4, 9, 3, 3)},
+            r"conv2.weight has shape \(4, 9, 3, 3\), where the structure asks for \(4, 16, 3, 3\)",
+        ),
+        (
+            lambda s: {**s, "features.conv0.weight": torch.ones(8, 3, 5, 5)},
+            r"a stem with a 5x5 kernel is unknown",
+        ),
+        (
+            lambda s: {**s, "classifier.weight": torch.ones(3, 12, 1, 1)},
+            r"classifier.weight is missing or has a shape \(3, 12, 1, 1\)",
+        ),
+        (
+            lambda s: {**s, f"{LAYER}.norm.1.bias": torch.ones(8)},
+            rf"{LAYER}.norm.1.bias and another tensor are both",
+        ),
+    ],
+)
+def test_state_dicts_that_are_no_whole_densenet(
+    change: Callable[[State], State], reason: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "w.pth"
+    torch.save(change(trained(tiny()).state_dict()), path)
+    refused(path, reason)
+
+
+def test_a_resnet_is_named_as_what_it_is_not(tmp_path: Path) -> None:
+    state = {"conv1.weight": torch.ones(64, 3, 7, 7), "fc.weight": torch.ones(10, 8)}
+    for part in ("weight", "bias", "running_mean", "running_var"):
+        state[f"bn1.{part}"] = torch.ones(64)
+        state[f"layer1.0.bn1.{part}"] = torch.ones(64)
+    state["layer1.0.conv1.weight"] = torch.ones(64, 64, 3, 3)
+    torch.save(state, tmp_path / "resnet.pth")
+    error = refused(tmp_path / "resnet.pth", "not a DenseNet that edgedense knows")
+    assert "andreasveit, which has no 'layer1.0." in error.what
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ([1, 2], "no state dict inside"),
+        ({}, "no state dict inside"),
+        ({"epoch": 3, "state_dict": {}}, "no state dict inside"),
+        (torch.ones(3), "no state dict inside"),
+    ],
+)
+def test_files_that_hold_something_else(value: Any, reason: str, tmp_path: Path) -> None:
+    torch.save(value, tmp_path / "x.pth")
+    refused(tmp_path / "x.pth", reason)
+
+
+def test_a_missing_path_and_a_directory(tmp_path: Path) -> None:
+    refused(tmp_path / "absent.pth", "no such checkpoint")
+    (tmp_path / "photos").mkdir()
+    refused(tmp_path / "photos", "a directory, but no edgedense artifact")
+
+
+def test_channels_of_the_images_must_be_those_of_the_stem() -> None:
+    check_channels(tiny(), 3)
+    with pytest.raises(InputError, match=r"reads 3 channel\(s\), the preprocessing gives 1"):
+        check_channels(tiny(), 1)

@@ -1,0 +1,129 @@
+"""The network against the paper's description, written again without modules."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nets import images, logits, relative_error, sizes, specs, tiny, trained
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from edgedense.densenet.network import DenseNet, initialised
+
+Doubles = NDArray[np.float64]
+
+
+class Paper:
+    """A DenseNet in NumPy, float64, from nothing but a state dict and what shapes cannot tell."""
+
+    def __init__(self, network: DenseNet) -> None:
+        state = network.state_dict()
+        self.state = {key: value.numpy().astype(np.float64) for key, value in state.items()}
+        self.pool = network.spec.pool
+
+    def __call__(self, x: Doubles) -> Doubles:
+        x = self.stem(x)
+        block = 1
+        while f"features.denseblock{block}.denselayer1.conv1.weight" in self.state:
+            if block > 1:
+                name = f"features.transition{block - 1}"
+                x = windows(self.conv(self.bn_relu(x, f"{name}.norm"), f"{name}.conv"), 2, 2)
+                x = x.mean((-1, -2)) if self.pool == "avg" else x.max((-1, -2))
+            x = self.block(x, f"features.denseblock{block}")
+            block += 1
+        x = self.bn_relu(x, "features.norm5").mean((2, 3))
+        return x @ self.state["classifier.weight"].T + self.state["classifier.bias"]
+
+    def stem(self, x: Doubles) -> Doubles:
+        if self.state["features.conv0.weight"].shape[2] == 3:
+            return self.conv(x, "features.conv0")
+        x = self.bn_relu(self.conv(x, "features.conv0", stride=2), "features.norm0")
+        x = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-math.inf)
+        return windows(x, 3, 2).max((-1, -2))
+
+    def block(self, x: Doubles, name: str) -> Doubles:
+        layer = 1
+        while f"{name}.denselayer{layer}.conv1.weight" in self.state:
+            y = x
+            for part in (1, 2):
+                if f"{name}.denselayer{layer}.conv{part}.weight" in self.state:
+                    y = self.bn_relu(y, f"{name}.denselayer{layer}.norm{part}")
+                    y = self.conv(y, f"{name}.denselayer{layer}.conv{part}")
+            x = np.concatenate([x, y], axis=1)
+            layer += 1
+        return x
+
+    def bn_relu(self, x: Doubles, name: str) -> Doubles:
+        gain, shift, mean, var = (
+            self.state[f"{name}.{part}"][:, None, None]
+            for part in ("weight", "bias", "running_mean", "running_var")
+        )
+        return np.maximum((x - mean) / np.sqrt(var + 1e-5) * gain + shift, 0)
+
+    def conv(self, x: Doubles, name: str, stride: int = 1) -> Doubles:
+        weight = self.state[f"{name}.weight"]
+        pad = weight.shape[2] // 2
+        x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+        return np.einsum("nchwij,ocij->nohw", windows(x, weight.shape[2], stride), weight)
+
+
+def windows(x: Doubles, kernel: int, stride: int) -> Doubles:
+    return sliding_window_view(x, (kernel, kernel), (2, 3))[:, :, ::stride, ::stride]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.data())
+def test_logits_are_those_of_the_paper(data: st.DataObject) -> None:
+    spec = data.draw(specs())
+    size = data.draw(sizes(spec))
+    network = trained(spec, seed=data.draw(st.integers(0, 99)))
+    x = images(spec, size, count=2)
+    wanted = Paper(network)(x.astype(np.float64))
+    assert relative_error(wanted, logits(network, x)) < 1e-5
+
+
+def test_dropout_acts_in_training_only() -> None:
+    spec = tiny(dropout=0.5)
+    network, x = trained(spec), torch.from_numpy(images(spec))
+    torch.manual_seed(0)
+    assert torch.equal(network(x), network(x))
+    for module in network.modules():
+        module.training = not isinstance(module, torch.nn.BatchNorm2d)
+    assert not torch.equal(network(x), network(x))
+    without = trained(tiny(dropout=0.0)).train()
+    assert torch.equal(without(x), without(x))
+
+
+def test_dropout_follows_the_last_convolution_of_each_layer() -> None:
+    network, x = trained(tiny((1,), 8, dropout=0.5)), torch.from_numpy(images(tiny((1,), 8)))
+    layer = network.features.denseblock1.denselayer1
+    inner = torch.ones(1)
+    layer.conv1.register_forward_hook(lambda _, __, out: inner.set_(out.detach()))
+    layer.train()
+    new = layer(network.features.conv0(x))
+    assert (inner != 0).all()
+    assert 0.3 < float((new == 0).float().mean()) < 0.7
+
+
+def test_initial_weights_are_he_normal_and_come_from_the_seed() -> None:
+    spec = tiny((4, 4), 24)
+    one, same, other = initialised(spec, 1), initialised(spec, 1), initialised(spec, 2)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
+    weight = one.features.denseblock2.denselayer4.conv2.weight.detach()
+    assert not torch.equal(weight, other.features.denseblock2.denselayer4.conv2.weight)
+    fan_in = weight[0].numel()
+    assert float(weight.std()) == pytest.approx(math.sqrt(2 / fan_in), rel=0.05)
+    assert not one.classifier.bias.any()
+
+
+def test_making_a_network_leaves_the_global_random_state_alone() -> None:
+    torch.manual_seed(3)
+    wanted = torch.rand(4)
+    torch.manual_seed(3)
+    initialised(tiny(), 1)
+    assert torch.equal(torch.rand(4), wanted)

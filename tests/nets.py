@@ -1,0 +1,79 @@
+"""Small DenseNets of every kind, with weights and BN statistics like those of trained ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import nn
+
+from edgedense.densenet.network import DenseNet, initialised
+from edgedense.densenet.spec import DenseNetSpec
+
+Floats = NDArray[np.float32]
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> DenseNetSpec:
+    blocks = draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
+    rates = draw(st.lists(st.integers(1, 5), min_size=len(blocks), max_size=len(blocks)))
+    return DenseNetSpec.build(
+        blocks,
+        rates,
+        num_classes=draw(st.integers(1, 5)),
+        stem=draw(st.sampled_from(("cifar", "imagenet"))),
+        in_channels=draw(st.sampled_from((1, 3))),
+        stem_width=draw(st.sampled_from((None, 3, 8))),
+        bottleneck=draw(st.booleans()),
+        bn_size=draw(st.integers(1, 4)),
+        compression=draw(st.sampled_from((0.5, 0.7, 1.0))),
+        pool=draw(st.sampled_from(("avg", "max"))),
+        dropout=draw(st.sampled_from((0.0, 0.3))),
+    )
+
+
+@st.composite
+def sizes(draw: st.DrawFn, spec: DenseNetSpec) -> tuple[int, int]:
+    """Input sizes, odd ones too, of which the transitions leave at least one pixel."""
+    least = 2 ** (len(spec.blocks) - 1) * (4 if spec.stem == "imagenet" else 1)
+    return draw(st.integers(least, least + 9)), draw(st.integers(least, least + 9))
+
+
+def tiny(blocks: Sequence[int] = (2, 2), growth: int = 4, **changes: Any) -> DenseNetSpec:
+    return DenseNetSpec.build(blocks, growth, **{"num_classes": 3, **changes})
+
+
+def trained(spec: DenseNetSpec, seed: int = 0) -> DenseNet:
+    """Every BN has its own scale (some negative), shift and statistics; none is left fresh."""
+    network = initialised(spec, seed)
+    generator = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            shape = module.weight.shape
+            sign = torch.where(torch.rand(shape, generator=generator) < 0.2, -1.0, 1.0)
+            module.weight.data = sign * (torch.rand(shape, generator=generator) + 0.5)
+            module.bias.data = torch.randn(shape, generator=generator) / 2
+            module.running_mean = torch.randn(shape, generator=generator) / 2
+            module.running_var = torch.rand(shape, generator=generator) + 0.5
+            module.num_batches_tracked = torch.tensor(7)
+    network.classifier.bias.data = torch.randn(spec.num_classes, generator=generator)
+    return network.eval()
+
+
+def images(spec: DenseNetSpec, size: tuple[int, int] = (8, 8), count: int = 3) -> Floats:
+    shape = (count, spec.in_channels, *size)
+    return np.random.default_rng(5).normal(size=shape).astype(np.float32)
+
+
+@torch.no_grad()
+def logits(network: nn.Module, x: Floats) -> Floats:
+    return network.eval()(torch.from_numpy(x.copy())).numpy()
+
+
+def relative_error(wanted: Floats, found: Floats) -> float:
+    assert wanted.shape == found.shape
+    return float(np.abs(wanted - found).max() / np.abs(wanted).max())

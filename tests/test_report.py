@@ -1,0 +1,159 @@
+"""The report tells what the stages told, and nothing of what is no longer part of the run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgedense import artifact
+from edgedense.errors import InputError
+from edgedense.report import markdown, read_run, write_reports
+
+
+@pytest.fixture(scope="session")
+def whole_run(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from edgedense.benchmark import BenchmarkOptions
+    from edgedense.data import load_preprocess, load_set
+    from edgedense.densenet.checkpoints import load_model
+    from edgedense.pipeline import DeployOptions, Inputs, deploy
+    from edgedense.prune import PruneOptions
+    from edgedense.validate import ValidateOptions
+
+    run = tmp_path_factory.mktemp("reported") / "first"
+    options = DeployOptions(
+        ("cpu",),
+        prune=PruneOptions(macs=0.8),
+        validate=ValidateOptions(max_drop_pp=5),
+        benchmark=BenchmarkOptions(iterations=20, min_seconds=0, warmup_seconds=0),
+    )
+    preprocess = load_preprocess(str(tiny.toml))
+    images = load_set(tiny.train), load_set(tiny.test)
+    deploy(Inputs(load_model(tiny.checkpoint), *images, preprocess), run, options)
+    return run
+
+
+@pytest.fixture
+def run(whole_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole_run, tmp_path / "first"))
+
+
+def table(page: str, title: str) -> dict[str, list[str]]:
+    """Rows of one table of the page, by their first cell."""
+    part = page.partition(f"## {title}")[2].partition("\n## ")[0]
+    lines = [line for line in part.splitlines() if line.startswith("| ")]
+    assert len({line.count("|") for line in lines}) == 1, "rows of different length"
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {row[0]: row[1:] for row in rows[2:]}
+
+
+def test_report_json_is_the_stage_reports(run: Path, edgedense: Callable[..., Any]) -> None:
+    ended = edgedense("report", run, "--json")
+    assert ended.code == 0
+    found = json.loads((run / "report.json").read_text())
+    assert json.loads(ended.out) == found
+    assert found["format"] == "edgedense-report/1"
+    assert (found["run"], found["verdicts"]) == ("first", {"cpu": "pass"})
+    for name, stage in found["stages"].items():
+        kept = artifact.read(run / name)
+        assert stage["manifest_sha256"] == kept.sha256
+        assert stage["report"] == kept.manifest.report
+        assert stage["options"] == kept.manifest.options
+    assert len(found["stages"]) == 6
+
+
+def test_the_page_shows_the_numbers_of_the_stages(run: Path) -> None:
+    write_reports(read_run(run), run)
+    page = (run / "report.md").read_text()
+    told = {p.parent.name: artifact.read(p.parent).manifest.report for p in run.glob("*/man*")}
+    judged, timed, built = (told[f"{name}-cpu"] for name in ("validate", "benchmark", "engine"))
+    assert page.splitlines()[2] == "**cpu: PASS**"
+    assert all(f"- {reason}" in page for reason in judged["reasons"])
+    accuracy = table(page, "Accuracy")["cpu"]
+    low, high = judged["drop_ci95"]
+    assert accuracy == [
+        "180",
+        f"{judged['reference']['top1']:.2f}",
+        f"{judged['engine']['top1']:.2f}",
+        f"{judged['drop_pp']:.2f} ({low:.2f} to {high:.2f})",
+        f"{judged['agreement']:.2f}",
+        f"{judged['logit_sqnr_db']:.1f}",
+    ]
+    latency = table(page, "Latency")
+    known = [timed[key] for key in ("p50_ms", "p90_ms", "p99_ms")]
+    percentiles = ["-" if value is None else f"{value:.2f}" for value in known]
+    assert latency["cpu engine"][1:4] == percentiles
+    assert latency["cpu engine"][-1].startswith(f"{timed['speedup']:.2f}x")
+    against = timed["against"]
+    assert latency[against["engine_name"]][1] == f"{against['p50_ms']:.2f}"
+    assert table(page, "Engines")["cpu"][2] == f"{built['engine_bytes'] / 1e6:.2f}"
+    share = told["prune"]["macs_after"] / told["prune"]["macs_before"]
+    assert table(page, "Compression")["prune"][0].startswith(f"MACs x{share:.3f}")
+    lineage = table(page, "Lineage")
+    assert set(lineage) == set(told)
+    assert lineage["quantize"][0] in lineage["engine-cpu"][1]
+
+
+def test_the_page_calls_the_rehearsal_by_its_name(run: Path) -> None:
+    assert "`cpu` is a rehearsal" in markdown(read_run(run))
+
+
+def test_a_page_may_go_elsewhere(run: Path, tmp_path: Path, edgedense: Callable[..., Any]) -> None:
+    page = tmp_path / "pages" / "today.md"
+    ended = edgedense("report", run, "-o", page)
+    assert (ended.code, ended.out) == (0, "")
+    assert re.findall(r"written: (.+)", ended.err) == [str(run / "report.json"), str(page)]
+    assert page.read_text() == markdown(read_run(run))
+
+
+def test_a_run_that_was_interrupted_is_reported_as_far_as_it_came(run: Path) -> None:
+    for name in ("validate-cpu", "benchmark-cpu", "engine-cpu"):
+        shutil.rmtree(run / name)
+    found = read_run(run)
+    assert set(found["stages"]) == {"reference", "prune", "quantize"}
+    assert found["verdicts"] == {}
+    assert "No engine was validated on this machine." in markdown(found)
+
+
+def test_an_unfinished_stage_is_not_reported(run: Path) -> None:
+    shutil.copytree(run / "engine-cpu", run / ".engine-rtx-ada.partial-7")
+    assert set(read_run(run)["stages"]) == {p.parent.name for p in run.glob("[!.]*/manifest.json")}
+
+
+def test_evidence_on_an_engine_that_was_replaced_is_left_out(run: Path) -> None:
+    manifest = run / "engine-cpu" / "manifest.json"
+    manifest.write_text(manifest.read_text() + "\n")  # another build: another identity
+    stages = read_run(run)["stages"]
+    assert set(stages) == {"reference", "prune", "quantize", "engine-cpu"}
+    manifest = run / "quantize" / "manifest.json"
+    manifest.write_text(manifest.read_text() + "\n")
+    assert set(read_run(run)["stages"]) == {"reference", "prune", "quantize"}
+
+
+@pytest.mark.parametrize("kind", ["nowhere", "empty", "file", "images"])
+def test_what_is_no_run_is_exit_2(kind: str, tmp_path: Path, edgedense: Callable[..., Any]) -> None:
+    place = tmp_path / kind
+    if kind == "file":
+        place.touch()
+    elif kind != "nowhere":
+        place.mkdir()
+    if kind == "images":
+        (place / "red").mkdir()
+    ended = edgedense("report", place)
+    assert ended.code == 2
+    assert ended.error == [
+        f"error: {place} holds no stages of a run",
+        "  → Give the directory that edgedense deploy wrote.",
+    ]
+    assert not list(tmp_path.rglob("report.*"))
+
+
+def test_a_damaged_stage_is_named(run: Path) -> None:
+    (run / "quantize" / "manifest.json").write_text("{")
+    with pytest.raises(InputError, match=r"quantize/manifest\.json is damaged"):
+        read_run(run)
