@@ -79,6 +79,8 @@ def train_network(
 ) -> DenseNet:
     """Train with Nesterov SGD, weight decay 1e-4 and a cosine schedule (paper, section 4.2)."""
     network = initialised(small_densenet(), seed).train()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # so small a network only waits for a second thread
     optimizer = torch.optim.SGD(
         network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4
     )
@@ -92,6 +94,7 @@ def train_network(
         torch.autograd.backward(loss)
         optimizer.step()
         schedule.step()
+    torch.set_num_threads(threads)
     return network.eval()
 
 

@@ -69,9 +69,10 @@ def load_model(path: Path) -> Model:
 
 def save_weights(network: DenseNet, path: Path) -> None:
     """Write a network's state dict as safetensors."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, path)
+    # safetensors' own writer hides a full disk behind an error of its own
+    path.write_bytes(save({k: v.contiguous() for k, v in network.state_dict().items()}))
 
 
 def check_channels(spec: DenseNetSpec, channels: int) -> None:
