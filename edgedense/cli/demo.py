@@ -42,6 +42,7 @@ def demo(output: Path, rtx: str, as_json: bool) -> int:
     from edgedense.demo import prepare
     from edgedense.pipeline import DeployOptions, Inputs
     from edgedense.prune import PruneOptions
+    from edgedense.validate import ValidateOptions
 
     terminal = Terminal()
     preprocess = load_preprocess("digits")
@@ -51,7 +52,11 @@ def demo(output: Path, rtx: str, as_json: bool) -> int:
         params.read_model(digits.checkpoint), digits.calibration, digits.evaluation, preprocess
     )
     targets = ("cpu", rtx) if installed("tensorrt_rtx") else ("cpu",)
-    options = DeployOptions(targets=targets, prune=PruneOptions(macs=0.8, images=256))
+    options = DeployOptions(
+        targets=targets,
+        prune=PruneOptions(macs=0.8, images=256),
+        validate=ValidateOptions(max_drop_pp=2.0),  # 797 images cannot tell less apart
+    )
     code = execute(inputs, output / "run", options, dry_run=False, as_json=as_json)
     terminal.say(
         f"\nThe network that was trained: {digits.checkpoint}\n"

@@ -72,7 +72,7 @@ def _numbers(state: State, name: str, path: Path) -> range:
 
 def _shape(state: State, key: str, path: Path, axes: int) -> tuple[int, ...]:
     shape = tuple(state[key].shape) if key in state else ()
-    if len(shape) != axes:
+    if len(shape) != axes or 0 in shape:
         raise InputError(
             f"{path}: {key} is missing or has a shape {shape} that no DenseNet gives it",
             "The file is incomplete, or of a variant that edgedense does not know yet.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickletools
 import re
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -22,7 +23,9 @@ def find_code(path: Path) -> str | None:
     None where there is none, or where the file is no pickle at all.
     """
     try:
-        names = _globals(_pickle_bytes(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd escapes in what is no pickle
+            names = _globals(_pickle_bytes(path))
     except _DAMAGED:
         return None
     return next((name for name in names if not _HARMLESS.fullmatch(name)), None)

@@ -274,6 +274,10 @@ LAYER = "features.denseblock1.denselayer1"
             r"classifier.weight is missing or has a shape \(3, 12, 1, 1\)",
         ),
         (
+            lambda s: {**s, f"{LAYER}.conv2.weight": torch.ones(0, 16, 3, 3)},
+            r"conv2.weight is missing or has a shape \(0, 16, 3, 3\)",
+        ),
+        (
             lambda s: {**s, f"{LAYER}.norm.1.bias": torch.ones(8)},
             rf"{LAYER}.norm.1.bias and another tensor are both",
         ),

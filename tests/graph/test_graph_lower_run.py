@@ -112,6 +112,23 @@ def test_two_in_place_readers_of_one_value() -> None:
     np.testing.assert_array_equal(runs(*nodes, x=X.copy()), wanted)
 
 
+@pytest.mark.parametrize("node", [Relu("spent", "c1"), Quantize("spent", "c1", 2.0)])
+def test_a_concat_that_a_longer_one_goes_on_from_is_not_written_over(node: Node) -> None:
+    """Concats that grow share memory, so the last reader of one is not its last reader."""
+    nodes = (
+        Affine("a", "x", ONE, 0 * ONE),
+        Affine("b", "x", 3 * ONE, 0 * ONE),
+        Concat("c1", ("a", "b")),
+        node,
+        Concat("c2", ("a", "b", "x")),
+        Concat("join", ("spent", "c2")),
+    )
+    c1 = np.concatenate([X, 3 * X], 1)
+    spent = np.maximum(c1, 0) if isinstance(node, Relu) else np.rint(c1 / 2) * 2
+    wanted = np.concatenate([spent, c1, X], 1)
+    np.testing.assert_array_equal(runs(*nodes, x=X.copy()), wanted)
+
+
 @pytest.mark.parametrize("node", [Relu("y", "x"), Quantize("y", "x", 2.0)])
 def test_the_callers_images_are_never_written_over(node: Node) -> None:
     x = X.copy()
