@@ -47,5 +47,6 @@ def inspect(model: Path, preprocess: str | None, as_json: bool) -> None:
         emit(found)
         return
     terminal = Terminal()
-    shown = {**found, "params": count(found["params"]), "macs": count(found["macs"])}
+    short = {"params": count(found["params"]), "macs": count(found["macs"])}
+    shown = {**found, **short, "sha256": f"{found['sha256'][:16]}…"}
     terminal.table(str(model), ("", ""), [(k.replace("_", " "), v) for k, v in shown.items()])
