@@ -22,11 +22,13 @@ import numpy as np
 
 from edgedense.data import ImageSet, Preprocess, batches, load_preprocess, load_set
 from edgedense.densenet.checkpoints import load_model
+from edgedense.densenet.spec import INPUT
 from edgedense.engines.onnxruntime import OnnxRunner
+from edgedense.engines.pytorch import reference_runner
 from edgedense.engines.reference import RecordedReference, record_reference
 from edgedense.engines.runner import Interface
 from edgedense.graph.export import export_onnx
-from edgedense.graph.lower import INPUT, OUTPUT, lower
+from edgedense.graph.lower import lower
 from edgedense.quantize import QuantizeOptions, quantize
 from edgedense.stats import agreeing, logit_sqnr_db, top_k
 
@@ -150,10 +152,9 @@ def rows(model: Path, calib: Path, evaluation: Path, preprocess: str, images: in
     data = data.sample(min(eval_images, len(data)), 0)
     loaded = load_model(model)
     graph = lower(loaded.network, pre.input_size)
-    interface = Interface(INPUT, graph.input_shape, OUTPUT, (loaded.spec.num_classes,))
-    from edgedense.engines.pytorch import TorchRunner
-
-    reference = record_reference(TorchRunner(loaded.network, interface), data, pre)
+    runner = reference_runner(loaded.network, pre.input_size)
+    interface = runner.interface
+    reference = record_reference(runner, data, pre)
     yield {
         "tool": "FP32 PyTorch",
         "top1": 100 * float(top_k(reference.logits, reference.labels, 1).mean()),

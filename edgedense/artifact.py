@@ -23,6 +23,11 @@ from edgedense.errors import InputError, MachineError
 
 FORMAT = "edgedense/1"
 MANIFEST = "manifest.json"
+# payload files that more than one stage writes or reads
+WEIGHTS_FILE = "weights.safetensors"
+GOLDEN_FILE = "golden.npz"  # a few images, and the FP32 logits of this artifact's network
+CALIBRATION_FILE = "calibration.json"  # content hashes of the images that stages learned from
+REFERENCE_FILE = "reference.npz"  # FP32 logits of an evaluation set
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,14 @@ class Artifact:
         if path.stat().st_size != record.bytes or sha256_file(path) != record.sha256:
             raise InputError(f"{path}: contents differ from the manifest (SHA-256)", _REMAKE)
         return path
+
+    def fact(self, section: str, key: str) -> Any:
+        """``key`` of a manifest's ``section``; InputError where the manifest lacks it."""
+        try:
+            return getattr(self.manifest, section)[key]
+        except (KeyError, TypeError) as error:
+            place = f"{self.path / MANIFEST}: {section}.{key}"
+            raise InputError(f"{place} is missing", _REMAKE) from error
 
     def has(self, name: str) -> bool:
         """Whether the manifest lists payload ``name``."""
@@ -129,6 +142,14 @@ def read(path: Path) -> Artifact:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path / MANIFEST} is damaged ({error})", _REMAKE) from error
     return Artifact(path, manifest, hashlib.sha256(text).hexdigest())
+
+
+def calibration_content(artifact: Artifact) -> tuple[str, ...]:
+    """Content hashes of the images that an artifact's stages learned from; empty without any."""
+    if not artifact.has(CALIBRATION_FILE):
+        return ()
+    record = json.loads(artifact.file(CALIBRATION_FILE).read_text(encoding="utf-8"))
+    return tuple(record["content"])
 
 
 def check_absent(path: Path) -> None:

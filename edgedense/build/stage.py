@@ -12,6 +12,7 @@ from edgedense.artifact import Artifact, Draft
 from edgedense.build.advice import cannot_build_here, source_onnx, trtexec
 from edgedense.build.options import BuildOptions, BuildReport, BuiltEngine
 from edgedense.build.tensorrt import build_tensorrt, preflight
+from edgedense.engines.opening import recorded_interface
 from edgedense.engines.runner import Interface
 from edgedense.engines.tensorrt_api import dialect_of, load
 from edgedense.environment import installed
@@ -21,7 +22,7 @@ from edgedense.targets import ONNXRUNTIME, TENSORRT, TENSORRT_RTX, Target
 
 STAGE = "build-engine"
 # payload of the source that travels on, where it is there
-TRAVELLERS = ("golden.npz", "calibration.json", "reference.npz")
+TRAVELLERS = (artifact.GOLDEN_FILE, artifact.CALIBRATION_FILE, artifact.REFERENCE_FILE)
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Order:
     @property
     def interface(self) -> Interface:
         """Input and output, with the batch range of the engine to be."""
-        plain = Interface.from_dict(self.source.manifest.interface)
+        plain = recorded_interface(self.source)
         return replace(plain, batch=self.options.batch)
 
 

@@ -41,7 +41,8 @@ def reference_of(source: Artifact, model: Path | None) -> Runner | RecordedRefer
 
     Errors: InputError where there is neither.
     """
-    from edgedense.engines.reference import REFERENCE_FILE, load_reference
+    from edgedense.artifact import REFERENCE_FILE
+    from edgedense.engines.reference import load_reference
 
     if model is not None:
         return fp32_of(model, source)

@@ -104,14 +104,10 @@ def record(
 def fp32_runner(model: Model, preprocess: Preprocess) -> TorchRunner:
     """The FP32 reference in PyTorch."""
     from edgedense.densenet.checkpoints import check_channels
-    from edgedense.engines.pytorch import TorchRunner
-    from edgedense.engines.runner import Interface
+    from edgedense.engines.pytorch import reference_runner
 
     check_channels(model.spec, preprocess.channels)
-    shape = (model.spec.in_channels, *preprocess.input_size)
-    return TorchRunner(
-        model.network, Interface("images", shape, "logits", (model.spec.num_classes,))
-    )
+    return reference_runner(model.network, preprocess.input_size)
 
 
 def choose_preprocess(

@@ -106,8 +106,8 @@ def _validate(
     source: Artifact, images: ImageSet, asked: _Asked, terminal: Terminal
 ) -> ValidateReport:
     from edgedense import validate as stage
+    from edgedense.artifact import calibration_content
     from edgedense.data import Preprocess
-    from edgedense.engines.opening import calibration_content
 
     remembered = stage.read_baseline(asked.baseline) if asked.baseline else None
     with opened(source) as runner:

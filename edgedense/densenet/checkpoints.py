@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import struct
 import warnings
@@ -22,8 +21,6 @@ from edgedense.densenet.schemes import SCHEMES, Scheme
 from edgedense.densenet.spec import DenseNetSpec
 from edgedense.errors import InputError
 
-WEIGHTS = "weights.safetensors"
-CALIBRATION = "calibration.json"
 _ENTRIES = ("state_dict", "net", "model", "model_state")
 _PREFIXES = ("module.", "_orig_mod.")
 
@@ -88,22 +85,17 @@ def _load_artifact(path: Path) -> Model:
     from safetensors.torch import load_file
 
     source = artifact.read(path)
-    if not source.has(WEIGHTS):
+    if not source.has(artifact.WEIGHTS_FILE):
         raise InputError(
             f"{path}: a {source.manifest.stage} artifact holds no weights",
             "Give the checkpoint, or the artifact of prune.",
         )
-    spec = DenseNetSpec.from_dict(source.manifest.model["spec"])
-    network = _restore(spec, load_file(source.file(WEIGHTS)), path)
+    spec = DenseNetSpec.from_dict(source.fact("model", "spec"))
+    network = _restore(spec, load_file(source.file(artifact.WEIGHTS_FILE)), path)
     scheme = f"edgedense:{source.manifest.stage}"
     preprocess = source.manifest.preprocess or None
-    return Model(network, scheme, source.sha256, path, preprocess, _calibration(source))
-
-
-def _calibration(source: artifact.Artifact) -> tuple[str, ...]:
-    if not source.has(CALIBRATION):
-        return ()
-    return tuple(json.loads(source.file(CALIBRATION).read_text(encoding="utf-8"))["content"])
+    seen = artifact.calibration_content(source)
+    return Model(network, scheme, source.sha256, path, preprocess, seen)
 
 
 def _read(path: Path) -> object:

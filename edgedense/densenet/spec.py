@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from edgedense.errors import InputError
 
+# names of every deployed network's input and output
+INPUT, OUTPUT = "images", "logits"
+
 Stem = Literal["imagenet", "cifar"]
 Pool = Literal["avg", "max"]
 

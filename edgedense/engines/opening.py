@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 from edgedense.artifact import Artifact
 from edgedense.engines.runner import Interface, Runner
 from edgedense.environment import has_gpu, require
 from edgedense.errors import InputError, MachineError
 
 STAGE = "build-engine"
-CALIBRATION_FILE = "calibration.json"
 
 
 def open_engine(artifact: Artifact) -> Runner:
@@ -24,8 +21,8 @@ def open_engine(artifact: Artifact) -> Runner:
             f"{artifact.path} is a {artifact.manifest.stage} artifact, not an engine",
             "Build one: edgedense build-engine DIR -o ENGINE --target cpu",
         )
-    backend = artifact.manifest.report["backend"]
-    interface = Interface.from_dict(artifact.manifest.interface)
+    backend = artifact.fact("report", "backend")
+    interface = recorded_interface(artifact)
     if backend == "onnxruntime":
         engine = artifact.file("model.onnx")
         require("onnxruntime", "running this engine")
@@ -40,18 +37,18 @@ def open_engine(artifact: Artifact) -> Runner:
     return TensorRTRunner(artifact.file("model.engine"), interface, module)
 
 
-def _needs_gpu(artifact: Artifact) -> MachineError:
-    report = artifact.manifest.report
-    return MachineError(
-        f"{artifact.path}: an engine for {report['target']} needs that GPU, and there is none here",
-        "Copy the directory to the machine that has it and run there: edgedense validate "
-        f"{artifact.path.name} --data SET",
+def recorded_interface(artifact: Artifact) -> Interface:
+    """Input and output that an artifact records. Errors: InputError where they are incomplete."""
+    needed = ("input_name", "input_shape", "output_name", "output_shape")
+    return Interface.from_dict(
+        {**artifact.manifest.interface, **{key: artifact.fact("interface", key) for key in needed}}
     )
 
 
-def calibration_content(artifact: Artifact) -> tuple[str, ...]:
-    """Content hashes of the images that an engine was calibrated with; empty where it had none."""
-    if not artifact.has(CALIBRATION_FILE):
-        return ()
-    record = json.loads(artifact.file(CALIBRATION_FILE).read_text(encoding="utf-8"))
-    return tuple(record["content"])
+def _needs_gpu(artifact: Artifact) -> MachineError:
+    target = artifact.fact("report", "target")
+    return MachineError(
+        f"{artifact.path}: an engine for {target} needs that GPU, and there is none here",
+        "Copy the directory to the machine that has it and run there: edgedense validate "
+        f"{artifact.path.name} --data SET",
+    )

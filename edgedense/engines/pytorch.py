@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from edgedense.densenet.network import DenseNet
+from edgedense.densenet.spec import INPUT, OUTPUT, DenseNetSpec
 from edgedense.engines.runner import Floats, Interface
 
 
@@ -26,3 +28,13 @@ class TorchRunner:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def reference_runner(network: DenseNet, input_size: tuple[int, int]) -> TorchRunner:
+    """The FP32 reference for images of (height, width) pixels."""
+    return TorchRunner(network, interface_of(network.spec, input_size))
+
+
+def interface_of(spec: DenseNetSpec, input_size: tuple[int, int]) -> Interface:
+    """Input and output of a network for images of (height, width) pixels."""
+    return Interface(INPUT, (spec.in_channels, *input_size), OUTPUT, (spec.num_classes,))

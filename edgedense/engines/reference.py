@@ -17,8 +17,6 @@ from edgedense.engines.runner import Floats, Interface, Runner
 from edgedense.errors import InputError
 from edgedense.progress import SILENT, Progress
 
-REFERENCE_FILE = "reference.npz"
-
 
 @dataclass(frozen=True, eq=False)
 class RecordedReference:

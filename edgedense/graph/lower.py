@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgedense.densenet.network import Block, DenseNet, Layer, Transition
+from edgedense.densenet.spec import INPUT, OUTPUT
 from edgedense.graph.nodes import (
     Affine,
     Array,
@@ -25,8 +26,6 @@ from edgedense.graph.nodes import (
     Pool,
     Relu,
 )
-
-INPUT, OUTPUT = "images", "logits"
 
 
 def lower(network: DenseNet, input_size: tuple[int, int]) -> Graph:

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgedense.artifact import Artifact
+from edgedense.artifact import REFERENCE_FILE, Artifact
 from edgedense.data import content_hashes, refuse_overlap
 from edgedense.densenet.checkpoints import check_channels
-from edgedense.engines.reference import REFERENCE_FILE, check_classes, load_reference
+from edgedense.engines.reference import check_classes, load_reference
 from edgedense.errors import MachineError
 from edgedense.pipeline.run import Run, Step
 from edgedense.pipeline.steps import REHEARSAL, DeployOptions, Inputs, steps

@@ -12,16 +12,14 @@ from edgedense.build import BuildOptions, build_engine
 from edgedense.data import ImageSet, Preprocess, set_sha256
 from edgedense.densenet.checkpoints import Model, load_model
 from edgedense.densenet.count import describe
-from edgedense.engines.opening import calibration_content, open_engine
-from edgedense.engines.pytorch import TorchRunner
+from edgedense.engines.opening import open_engine
+from edgedense.engines.pytorch import TorchRunner, interface_of, reference_runner
 from edgedense.engines.reference import (
-    REFERENCE_FILE,
     load_reference,
     record_reference,
     save_reference,
 )
 from edgedense.engines.runner import Interface
-from edgedense.graph.lower import INPUT, OUTPUT
 from edgedense.pipeline.run import Done, Step
 from edgedense.progress import SILENT, Progress
 from edgedense.prune import PruneOptions, prune
@@ -44,13 +42,11 @@ class Inputs:
     @property
     def interface(self) -> Interface:
         """Input and output of the FP32 network."""
-        spec = self.model.spec
-        shape = (spec.in_channels, *self.preprocess.input_size)
-        return Interface(INPUT, shape, OUTPUT, (spec.num_classes,))
+        return interface_of(self.model.spec, self.preprocess.input_size)
 
     def runner(self) -> TorchRunner:
         """The FP32 reference."""
-        return TorchRunner(self.model.network, self.interface)
+        return reference_runner(self.model.network, self.preprocess.input_size)
 
 
 @dataclass(frozen=True)
@@ -109,7 +105,7 @@ class _Chain:
                 options={},
                 preprocess=preprocess.to_dict(),
             ) as draft:
-                save_reference(draft.path / REFERENCE_FILE, recorded)
+                save_reference(draft.path / artifact.REFERENCE_FILE, recorded)
                 draft.model = describe(self.inputs.model.spec, preprocess.input_size)
                 draft.report = {
                     "samples": len(recorded.content),
@@ -144,7 +140,7 @@ class _Chain:
 
         def make(done: Done, directory: Path) -> None:
             model = load_model(done["prune"].path) if pruned else self.inputs.model
-            reference = load_reference(done["reference"].file(REFERENCE_FILE))
+            reference = load_reference(done["reference"].file(artifact.REFERENCE_FILE))
             quantize(
                 model,
                 self.inputs.calibration,
@@ -204,9 +200,9 @@ class _Chain:
                     runner,
                     self.inputs.evaluation,
                     self.inputs.preprocess,
-                    load_reference(engine.file(REFERENCE_FILE)),
+                    load_reference(engine.file(artifact.REFERENCE_FILE)),
                     options,
-                    calibration=calibration_content(engine),
+                    calibration=artifact.calibration_content(engine),
                     speedup=Estimate(timed["speedup"], *timed["speedup_ci95"]),
                     progress=self.progress,
                 )

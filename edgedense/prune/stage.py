@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgedense import artifact
 from edgedense.data import Batch, ImageSet, Preprocess, batches, content_hashes, set_sha256
-from edgedense.densenet.checkpoints import WEIGHTS, Model, check_channels, save_weights
+from edgedense.densenet.checkpoints import Model, check_channels, save_weights
 from edgedense.densenet.count import count_macs, count_params, describe
 from edgedense.densenet.network import DenseNet
 from edgedense.densenet.spec import DenseNetSpec
@@ -67,10 +67,10 @@ def prune(
         seed=options.seed,
     ) as draft:
         draft.model = describe(pruned.spec, preprocess.input_size)
-        save_weights(pruned, draft.path / WEIGHTS)
+        save_weights(pruned, draft.path / artifact.WEIGHTS_FILE)
         if images is not None and golden is not None:
-            np.savez(draft.path / "golden.npz", images=golden.images, logits=golden.logits)
-            artifact.write_json(draft.path / "calibration.json", images.record())
+            np.savez(draft.path / artifact.GOLDEN_FILE, images=golden.images, logits=golden.logits)
+            artifact.write_json(draft.path / artifact.CALIBRATION_FILE, images.record())
         report = replace(
             _report(model.spec, pruned.spec, groups, preprocess, options),
             images=len(images.sample) if images is not None and options.needs_images else 0,

@@ -16,11 +16,12 @@ from edgedense import artifact
 from edgedense.data import ImageSet, Preprocess, batches, set_sha256
 from edgedense.densenet.checkpoints import Model, check_channels
 from edgedense.densenet.count import describe
-from edgedense.engines.reference import REFERENCE_FILE, RecordedReference, save_reference
+from edgedense.engines.pytorch import interface_of
+from edgedense.engines.reference import RecordedReference, save_reference
 from edgedense.engines.runner import Interface
 from edgedense.errors import InputError
 from edgedense.graph.export import Float, export_onnx
-from edgedense.graph.lower import INPUT, OUTPUT, lower
+from edgedense.graph.lower import lower
 from edgedense.graph.nodes import Array, Graph
 from edgedense.graph.run import GraphRunner
 from edgedense.progress import SILENT, Progress
@@ -111,18 +112,18 @@ def quantize(
         preprocess=preprocess.to_dict(),
         seed=options.seed,
     ) as draft:
-        interface = Interface(
-            INPUT, graph.input_shape, OUTPUT, (model.spec.num_classes,), batch=None
-        )
+        interface = interface_of(model.spec, preprocess.input_size)
         draft.interface = interface.to_dict()
         draft.model = description
         metadata = {"edgedense.preprocess": json.dumps(preprocess.to_dict())}
         paths = _export(graph, placed, draft.path, metadata, options.rest)
         agreement = _check_files(paths, interface, judged)
-        _write_golden(judged, draft.path / "golden.npz")
-        artifact.write_json(draft.path / "calibration.json", _record(model, seen, amax, sample))
+        _write_golden(judged, draft.path / artifact.GOLDEN_FILE)
+        artifact.write_json(
+            draft.path / artifact.CALIBRATION_FILE, _record(model, seen, amax, sample)
+        )
         if reference is not None:
-            save_reference(draft.path / REFERENCE_FILE, reference)
+            save_reference(draft.path / artifact.REFERENCE_FILE, reference)
         report = QuantizeReport(
             onnx=str(destination / f"int8.{options.rest}.onnx"),
             placement=options.placement,

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgedense import artifact
+from edgedense.artifact import WEIGHTS_FILE
 from edgedense.densenet.checkpoints import (
-    WEIGHTS,
     check_channels,
     load_model,
     save_weights,
@@ -180,7 +180,7 @@ def test_safetensors(tmp_path: Path) -> None:
 def write_artifact(path: Path, network: DenseNet, **files: str) -> None:
     with artifact.create(path, "prune", parents={}, options={}, preprocess={"name": "p"}) as draft:
         draft.model = describe(network.spec, (8, 8))
-        save_weights(network, draft.path / WEIGHTS)
+        save_weights(network, draft.path / WEIGHTS_FILE)
         for name, text in files.items():
             (draft.path / f"{name}.json").write_text(text)
 
@@ -201,9 +201,9 @@ def test_an_artifact_keeps_what_shapes_cannot_tell(tmp_path: Path) -> None:
 def test_an_artifact_whose_weights_were_changed_by_one_byte(tmp_path: Path) -> None:
     path = tmp_path / "pruned"
     write_artifact(path, trained(tiny()))
-    data = bytearray((path / WEIGHTS).read_bytes())
+    data = bytearray((path / WEIGHTS_FILE).read_bytes())
     data[-1] ^= 1
-    (path / WEIGHTS).write_bytes(data)
+    (path / WEIGHTS_FILE).write_bytes(data)
     refused(path, "contents differ from the manifest")
 
 

@@ -7,10 +7,11 @@ import pytest
 from nets import images, logits, relative_error, tiny, trained
 
 from edgedense import artifact
+from edgedense.artifact import calibration_content
 from edgedense.densenet.spec import DenseNetSpec
 from edgedense.engines import opening
 from edgedense.engines.onnxruntime import OnnxRunner
-from edgedense.engines.opening import calibration_content, open_engine
+from edgedense.engines.opening import open_engine
 from edgedense.engines.pytorch import TorchRunner
 from edgedense.engines.runner import Interface
 from edgedense.errors import InputError, MachineError
