@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedense.environment import describe
-from edgedense.errors import InputError, MachineError
+from edgedense.errors import DiskError, InputError
 
 FORMAT = "edgedense/1"
 MANIFEST = "manifest.json"
@@ -40,7 +40,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What ``manifest.json`` holds; see DESIGN section "Artifacts" in CONTRIBUTING.
+    """What ``manifest.json`` holds.
 
     ``parents`` maps a role (``model``, ``engine``, …) to the SHA-256 of that input: the manifest
     of an artifact, or the file of a checkpoint, or the contents of an image set.
@@ -76,6 +76,17 @@ class Artifact:
             raise InputError(f"{path}: contents differ from the manifest (SHA-256)", _REMAKE)
         return path
 
+    def data(self, name: str) -> bytes:
+        """Bytes of payload ``name``: those that were checked are those that are returned."""
+        record = self.manifest.files.get(name)
+        path = self.path / name
+        if record is None or not path.is_file():
+            raise InputError(f"{self.path}: payload {name} is missing", _REMAKE)
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != record.sha256:
+            raise InputError(f"{path}: contents differ from the manifest (SHA-256)", _REMAKE)
+        return data
+
     def fact(self, section: str, key: str) -> Any:
         """``key`` of a manifest's ``section``; InputError where the manifest lacks it."""
         try:
@@ -89,6 +100,7 @@ class Artifact:
         return name in self.manifest.files
 
 
+_SECTIONS = ("options", "report", "model", "interface", "preprocess", "environment")
 _REMAKE = "The file was changed or damaged after it was written: make the artifact again."
 
 
@@ -111,6 +123,13 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def sha256_of(path: Path) -> str:
+    """What identifies a model or an engine: an artifact's manifest, or a checkpoint's bytes."""
+    if not is_artifact(path) and not path.is_file():
+        raise InputError(f"{path}: no such file or artifact", "Check the path.")
+    return sha256_file(path / MANIFEST if is_artifact(path) else path)
+
+
 def sha256_json(value: object) -> str:
     """SHA-256 of a value's canonical JSON text, in hex."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
@@ -126,9 +145,11 @@ def read(path: Path) -> Artifact:
     try:
         text = (path / MANIFEST).read_bytes()
     except OSError as error:
+        what = "is a file" if path.is_file() else f"holds no {MANIFEST}"
         raise InputError(
-            f"{path} is not an edgedense artifact ({MANIFEST}: {error.strerror})",
-            "Give the directory that an edgedense command wrote with -o.",
+            f"{path} {what if path.exists() else 'does not exist'}: an artifact is wanted, the "
+            "directory that an edgedense command wrote with -o",
+            "From a checkpoint: edgedense quantize MODEL -o DIR --calib SET",
         ) from error
     try:
         raw = json.loads(text)
@@ -137,6 +158,9 @@ def read(path: Path) -> Artifact:
                 f"{path}: format {raw['format']!r}, but this edgedense reads {FORMAT!r}",
                 "Make the artifact again with this version, or install the one that wrote it.",
             )
+        for section in ("parents", "files", *_SECTIONS):
+            if not isinstance(raw[section], dict):
+                raise ValueError(f"{section} is no object")
         raw["files"] = {name: FileRecord(**record) for name, record in raw["files"].items()}
         manifest = Manifest(**raw)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -202,12 +226,21 @@ def create(
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write ``value`` as indented JSON, through to the disk."""
-    with path.open("w", encoding="utf-8") as stream:
-        json.dump(value, stream, indent=1)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    """Write ``value`` as indented JSON: whole, or what was there before stays."""
+    write_whole(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file through to the disk under a temporary name, then rename it."""
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        with partial.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def copy_files(source: Artifact, names: Sequence[str], draft: Draft) -> None:
@@ -223,7 +256,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise MachineError(
+            raise DiskError(
                 f"the disk is full while writing {path}", "Free some space, or choose another -o."
             ) from error
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY):  # another process was faster

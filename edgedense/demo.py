@@ -128,9 +128,4 @@ def _write_images(directory: Path) -> None:
 def _save(network: DenseNet, path: Path) -> None:
     data = io.BytesIO()  # on a full disk PyTorch's own writer raises RuntimeError
     torch.save(network.state_dict(), data)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        partial.write_bytes(data.getvalue())
-        partial.rename(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    artifact.write_whole(path, data.getvalue())

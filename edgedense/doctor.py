@@ -168,7 +168,7 @@ def _missing(packages: dict[str, str | None], gpu: Gpu | None, board: str | None
         found.append(Remedy("tensorrt-rtx: build rtx-* engines without a GPU", _pip("rtx")))
     absent = [n for n in ("torch", "torch_pruning", "onnx", "safetensors") if packages[n] is None]
     if absent and board is None:
-        what = f"{', '.join(absent)}: inspect, prune, finetune and quantize"
+        what = f"{', '.join(absent)}: inspect, prune and quantize"
         found.append(Remedy(what, _pip("compress")))
     if gpu is None and packages["tensorrt"] is not None:
         found.append(Remedy("an NVIDIA driver: tensorrt cannot build without a GPU",

@@ -29,6 +29,9 @@ HOMES = {
 }
 
 
+COMPRESS = ("torch", "torch_pruning", "onnx", "onnxruntime", "safetensors")
+
+
 def installed(module: str) -> bool:
     """Whether ``module`` can be found, without importing it."""
     try:

@@ -1,8 +1,9 @@
 """What can go wrong, as one tree; the command line turns it into exit codes.
 
-    EdgedenseError        70  a bug in edgedense (never raised on purpose)
+    EdgedenseError        70  a bug in edgedense: a check of our own result failed
     ├── InputError         2  bad usage or bad input: the user can mend it
-    └── MachineError       3  this machine lacks something: a library, a GPU, disk space
+    └── MachineError       3  this machine lacks something: a library, a GPU
+        └── DiskError      3  … space on its disk
 
 A gate that fails is a result and not an error: see ``edgedense.validate``.
 """
@@ -33,3 +34,7 @@ class MachineError(EdgedenseError):
     """The machine lacks something; ``remedy`` says how to get it, or where to go instead."""
 
     exit_code: ClassVar[int] = 3
+
+
+class DiskError(MachineError):
+    """The disk is full: freeing space mends it, going elsewhere is not needed."""

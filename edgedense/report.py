@@ -33,7 +33,7 @@ def read_run(run: Path) -> dict[str, Any]:
     stages = _current(stages)
     return {
         "format": REPORT_FORMAT,
-        "run": run.name,
+        "run": run.resolve().name,
         "verdicts": {
             name.removeprefix("validate-"): stage.manifest.report["verdict"]
             for name, stage in stages.items()
@@ -49,7 +49,7 @@ def write_reports(found: dict[str, Any], run: Path, page: Path | None = None) ->
     with artifact.disk_errors(page_path):
         page_path.parent.mkdir(parents=True, exist_ok=True)
         artifact.write_json(json_path, found)
-        page_path.write_text(markdown(found), encoding="utf-8")
+        artifact.write_whole(page_path, markdown(found).encode())
     return json_path, page_path
 
 
@@ -157,7 +157,7 @@ def _latency(stages: dict[str, Any]) -> str:
             rows[-2].append(f"{report['speedup']:.2f}x ({low:.2f} to {high:.2f})")
             rows[-1].append("1")
     head = ["what", "batch", "p50 ms", "p90 ms", "p99 ms", "stable", "speed-up (95 %)"]
-    return _table("Latency (copies included, interleaved)", head, rows)
+    return _table("Latency (copies included)", head, rows)
 
 
 def _engines(stages: dict[str, Any]) -> str:

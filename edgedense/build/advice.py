@@ -13,7 +13,13 @@ from edgedense.targets import TENSORRT, Target
 
 
 def cannot_build_here(
-    why: str, source: Path, destination: Path, *, options: BuildOptions, target: Target
+    why: str,
+    source: Path,
+    destination: Path,
+    *,
+    options: BuildOptions,
+    target: Target,
+    interface: tuple[str, tuple[int, int, int]],
 ) -> MachineError:
     """The error for a machine that cannot build for ``target``, with the two ways out."""
     if target.hosts_edgedense:
@@ -21,7 +27,8 @@ def cannot_build_here(
             source.name, destination.name, options
         )
     else:
-        line = trtexec(source.name, "model.engine", options, target, version="8.2")
+        name = source.name
+        line = trtexec(name, "model.engine", options, target, version="8.2", interface=interface)
         there = f"copy {source} to the {target.label} and run there: {line}"
     here = (
         "rehearse here with --target cpu, or check that TensorRT takes the graph with "

@@ -153,7 +153,12 @@ def _start(order: Order) -> tuple[Any, tuple[str, ...]]:
 
 def _go_elsewhere(order: Order, why: str) -> MachineError:
     return cannot_build_here(
-        why, order.source.path, order.destination, options=order.options, target=order.target
+        why,
+        order.source.path,
+        order.destination,
+        options=order.options,
+        target=order.target,
+        interface=(order.interface.input_name, order.interface.input_shape),
     )
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgedense.artifact import write_whole
 from edgedense.build.advice import version_note, weak_precisions
 from edgedense.build.options import BuildOptions, BuiltEngine
 from edgedense.build.watch import watch
@@ -131,7 +130,8 @@ def _attempt(job: Job, typing: str, progress: Progress) -> BuiltEngine | Edgeden
     data = bytes(plan)
     job.destination.write_bytes(data)
     if cache:
-        _replace(cache, bytes(config.get_timing_cache().serialize()))
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(cache, bytes(config.get_timing_cache().serialize()))
     inspected = None if job.dialect.ahead_of_time else _inspect(job, data, logger, journal)
     return BuiltEngine(
         file=job.destination,
@@ -231,18 +231,6 @@ def _open_timing_cache(job: Job, config: Any) -> Path | None:
             "Remove it, or name another with --timing-cache.",
         )
     return path
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write ``path`` whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            partial.unlink()
 
 
 def _inspect(job: Job, plan: bytes, logger: Any, journal: Journal) -> int:

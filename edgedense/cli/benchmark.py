@@ -64,6 +64,8 @@ def benchmark(
     terminal = Terminal()
     source = artifact.read(engine)
     parents = {"engine": source.sha256}
+    if against is not None:
+        parents["against"] = artifact.sha256_of(against)
     with contextlib.ExitStack() as stack:
         runner = stack.enter_context(opened(source))
         found: stage.BenchmarkReport | stage.ComparisonReport

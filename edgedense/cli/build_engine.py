@@ -8,7 +8,7 @@ import click
 
 from edgedense.cli import params
 from edgedense.cli.terminal import Terminal, emit, size
-from edgedense.environment import require
+from edgedense.environment import has_gpu, require
 
 
 @click.command("build-engine")
@@ -82,4 +82,5 @@ def build_engine(
         ("built by", f"{found.backend} {found.runtime_version} in {found.seconds:.1f} s"),
     ]
     terminal.table(f"{precision} engine for {target}", ("", ""), rows)
-    terminal.say(f"next: edgedense validate {output} --data SET")
+    where = "" if found.backend == ONNXRUNTIME or has_gpu() else ", on the machine with that GPU"
+    terminal.say(f"next{where}: edgedense validate {output} --data SET")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import click
 from edgedense.cli import params
 from edgedense.cli.deploy import execute
 from edgedense.cli.terminal import Terminal
-from edgedense.environment import installed, require
+from edgedense.environment import COMPRESS, installed, require
 
 
 @click.command()
@@ -36,7 +37,7 @@ def demo(output: Path, rtx: str, as_json: bool) -> int:
     \b
     Example:  edgedense demo
     """
-    for module in ("sklearn", "torch", "torch_pruning"):
+    for module in ("sklearn", *COMPRESS):
         require(module, "the demo")
     from edgedense.data import load_preprocess
     from edgedense.demo import prepare
@@ -58,11 +59,13 @@ def demo(output: Path, rtx: str, as_json: bool) -> int:
         validate=ValidateOptions(max_drop_pp=2.0),  # 797 images cannot tell less apart
     )
     code = execute(inputs, output / "run", options, dry_run=False, as_json=as_json)
+    # as it was called, which may be the path into a virtual environment
+    program = sys.argv[0] if sys.argv[0].endswith("edgedense") else "edgedense"
     terminal.say(
         f"\nThe network that was trained: {digits.checkpoint}\n"
         "next, with a network of yours:\n"
-        "  edgedense inspect MODEL.pth\n"
-        "  edgedense deploy MODEL.pth --calib TRAIN_IMAGES --eval TEST_IMAGES "
+        f"  {program} inspect MODEL.pth\n"
+        f"  {program} deploy MODEL.pth --calib TRAIN_IMAGES --eval TEST_IMAGES "
         "--preprocess imagenet --target cpu -o engines/first"
     )
     return code

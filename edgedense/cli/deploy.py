@@ -9,7 +9,7 @@ import click
 
 from edgedense.cli import params
 from edgedense.cli.terminal import Terminal, count, emit, number, percent, size
-from edgedense.environment import require
+from edgedense.environment import COMPRESS, require
 
 if TYPE_CHECKING:
     from edgedense.pipeline import DeployOptions, DeployReport, Inputs
@@ -33,7 +33,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="May be given several times; see: edgedense targets",
 )
-@params.output_option()
+@click.option(
+    "-o",
+    "--output",
+    type=params.PATH,
+    required=True,
+    metavar="RUN",
+    help="Run directory: created, or resumed where it stopped.",
+)
 @click.option("--macs", type=float, help="Prune first, to this share of the MACs.")
 @click.option(
     "--precision", type=click.Choice(["int8", "fp16", "fp32"]), default="int8", show_default=True
@@ -81,7 +88,7 @@ def deploy(
     Example:  edgedense deploy net.pth --calib train/ --eval test/ -o runs/first
                 --preprocess cifar10 --target cpu --target rtx-ada
     """
-    for module in ("onnx", "onnxruntime", *(("torch_pruning", "safetensors") if macs else ())):
+    for module in COMPRESS:
         require(module, "deploy")
     from edgedense.pipeline import Inputs
 
@@ -190,5 +197,5 @@ def _options(
         prune=None if macs is None else PruneOptions(macs=macs, images=images, seed=seed),
         quantize=QuantizeOptions(calibrator=calibrator, images=images, seed=seed),
         validate=ValidateOptions(max_drop_pp=max_drop, min_speedup=min_speedup),
-        benchmark=BenchmarkOptions(seed=seed),
+        benchmark=BenchmarkOptions(batch=batch[0], seed=seed),
     )

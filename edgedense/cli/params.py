@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,7 +32,9 @@ preprocess_option = click.option(
     help="How images become tensors: imagenet, cifar10, cifar100, digits or a TOML file. An "
     "artifact brings its own; a checkpoint does not say, and it is never guessed.",
 )
-seed_option = click.option("--seed", default=0, show_default=True, help="Seed of every draw.")
+seed_option = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every draw."
+)
 
 
 def output_option(required: bool = True) -> Callable[[F], F]:
@@ -46,7 +49,7 @@ def output_option(required: bool = True) -> Callable[[F], F]:
     )
 
 
-class BatchRange(click.ParamType[Any]):
+class BatchRange(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """``MIN:OPT:MAX``, or one number for all three."""
 
     name = "MIN:OPT:MAX"
@@ -76,7 +79,8 @@ def read_model(path: Path) -> Model:
     """Load a checkpoint or artifact (the first place where PyTorch is imported)."""
     from edgedense.environment import require
 
-    require("torch", "reading a trained network")
+    for module in ("torch", "safetensors"):
+        require(module, "reading a trained network")
     from edgedense.densenet.checkpoints import load_model
 
     return load_model(path)
@@ -96,6 +100,7 @@ def record(
     from edgedense.engines.reference import check_classes, record_reference
 
     images = read_set(evaluation)
+    choose_preprocess(None, preprocess.to_dict(), images)
     runner = fp32_runner(model, preprocess)
     check_classes(runner.interface, images)
     return record_reference(runner, images, preprocess, progress=progress)
@@ -129,7 +134,7 @@ def choose_preprocess(
             f"Give --preprocess {'|'.join(PRESETS)} or a TOML file.",
         )
     for other in found[1:]:
-        if other != found[0]:
+        if replace(other, name=found[0].name) != found[0]:
             raise InputError(
                 f"two different preprocessings: {found[0].name} and {other.name}",
                 "Leave --preprocess away: an artifact and a manifest bring their own.",

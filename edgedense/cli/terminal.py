@@ -36,6 +36,7 @@ class Terminal:
     def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
         """Yield ``items`` under a progress bar."""
         if not self.console.is_terminal:
+            self.say(f"  {label}" + (f" ({total})" if total else ""))
             yield from items
             return
         columns = (
@@ -79,7 +80,7 @@ class Terminal:
 
 def emit(value: dict[str, Any]) -> None:
     """Print the one JSON object of ``--json``."""
-    click.echo(json.dumps(value, indent=1))
+    click.echo(json.dumps(value, indent=1, allow_nan=False))
 
 
 def percent(value: float | None) -> str:

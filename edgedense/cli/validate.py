@@ -15,9 +15,9 @@ from edgedense.errors import InputError
 
 if TYPE_CHECKING:
     from edgedense.artifact import Artifact
+    from edgedense.benchmark import ComparisonReport
     from edgedense.data import ImageSet
     from edgedense.engines.runner import Runner
-    from edgedense.stats import Estimate
     from edgedense.validate import Baseline, ValidateReport
 
 
@@ -76,7 +76,7 @@ def validate(engine: Path, data: Path, output: Path | None, as_json: bool, **ask
     source, images = artifact.read(engine), params.read_set(data)
     found = _validate(source, images, _Asked(**asked), terminal)
     if output is not None:
-        _write(output, found, source, images)
+        _write(output, found, source, images, asked["reference"])
     if as_json:
         emit(found.to_dict())
     else:
@@ -107,33 +107,38 @@ def _validate(
 ) -> ValidateReport:
     from edgedense import validate as stage
     from edgedense.artifact import calibration_content
-    from edgedense.data import Preprocess
+    from edgedense.engines.reference import require_labels
 
+    require_labels(images)
     remembered = stage.read_baseline(asked.baseline) if asked.baseline else None
     with opened(source) as runner:
+        timed = _timed(runner, source, asked, terminal)
         found = stage.validate(
             runner,
             images,
-            Preprocess.from_dict(source.manifest.preprocess),
+            params.choose_preprocess(None, source.manifest.preprocess, images),
             reference_of(source, asked.reference),
             stage.ValidateOptions(max_drop_pp=asked.max_drop, min_speedup=asked.min_speedup),
             calibration=calibration_content(source),
-            speedup=_speedup(runner, source, asked, terminal),
+            speedup=timed.speedup if timed else None,
             progress=terminal,
         )
-    current = _baseline(found, source)
     if remembered is not None:
+        current = _baseline(found, source, timed)
         found = found.judged_also(stage.compare_baseline(current, remembered, force=asked.force))
     if asked.write_baseline is not None:
-        stage.write_baseline(asked.write_baseline, current)
-        terminal.say(f"baseline: {asked.write_baseline}")
+        if found.verdict == "pass":
+            stage.write_baseline(asked.write_baseline, _baseline(found, source, timed))
+            terminal.say(f"baseline: {asked.write_baseline}")
+        else:
+            terminal.say(f"no baseline written: the verdict is {found.verdict}")
     return found
 
 
-def _speedup(
+def _timed(
     runner: Runner, source: Artifact, asked: _Asked, terminal: Terminal
-) -> Estimate | None:
-    from edgedense.benchmark import compare
+) -> ComparisonReport | None:
+    from edgedense.benchmark import BenchmarkOptions, compare
 
     if asked.min_speedup is None:
         return None
@@ -142,32 +147,46 @@ def _speedup(
             "--min-speedup measures against FP32 PyTorch, which needs the network",
             "Give it with --reference MODEL.",
         )
-    return compare(runner, fp32_of(asked.reference, source), progress=terminal).speedup
+    least = runner.interface.batch[0] if runner.interface.batch else 1
+    options = BenchmarkOptions(batch=least)
+    return compare(runner, fp32_of(asked.reference, source), options, progress=terminal)
 
 
-def _baseline(found: ValidateReport, source: Artifact) -> Baseline:
+def _baseline(found: ValidateReport, source: Artifact, timed: ComparisonReport | None) -> Baseline:
     from edgedense.benchmark import describe_device
     from edgedense.validate import baseline_of
 
-    report = source.manifest.report
+    engine = Path(source.fact("report", "engine")).name
     return baseline_of(
         found,
         device=describe_device()["name"],
-        target=report["target"],
-        engine_sha256=source.manifest.files[Path(report["engine"]).name].sha256,
+        target=source.fact("report", "target"),
+        engine_sha256=source.manifest.files[engine].sha256,
+        batch=timed.engine.batch if timed else None,
+        p50_ms=timed.engine.p50_ms if timed else None,
     )
 
 
-def _write(output: Path, found: ValidateReport, source: Artifact, images: ImageSet) -> None:
+def _write(
+    output: Path,
+    found: ValidateReport,
+    source: Artifact,
+    images: ImageSet,
+    reference: Path | None,
+) -> None:
     from dataclasses import asdict
 
+    from edgedense.artifact import sha256_of
     from edgedense.data import set_sha256
     from edgedense.validate import write_report
 
+    parents = {"engine": source.sha256, "data": set_sha256(images)}
+    if reference is not None:
+        parents["reference"] = sha256_of(reference)
     write_report(
         output,
         found,
-        parents={"engine": source.sha256, "data": set_sha256(images)},
+        parents=parents,
         options=asdict(found.gates),
         preprocess=source.manifest.preprocess,
     )

@@ -78,7 +78,7 @@ def _tree(root: Path) -> ImageSet:
         if not files:
             raise InputError(
                 f"no images in class folder {root / name} ({_contents(root / name)})",
-                "Add its images, or remove the folder.",
+                "Give the folder that holds one folder of images for each class.",
             )
     items = (
         Item(file, label, file.relative_to(root).as_posix())

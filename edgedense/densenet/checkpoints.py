@@ -82,7 +82,7 @@ def check_channels(spec: DenseNetSpec, channels: int) -> None:
 
 
 def _load_artifact(path: Path) -> Model:
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     source = artifact.read(path)
     if not source.has(artifact.WEIGHTS_FILE):
@@ -90,12 +90,22 @@ def _load_artifact(path: Path) -> Model:
             f"{path}: a {source.manifest.stage} artifact holds no weights",
             "Give the checkpoint, or the artifact of prune.",
         )
-    spec = DenseNetSpec.from_dict(source.fact("model", "spec"))
-    network = _restore(spec, load_file(source.file(artifact.WEIGHTS_FILE)), path)
+    spec = _spec(source)
+    network = _restore(spec, load(source.data(artifact.WEIGHTS_FILE)), path)
     scheme = f"edgedense:{source.manifest.stage}"
     preprocess = source.manifest.preprocess or None
     seen = artifact.calibration_content(source)
     return Model(network, scheme, source.sha256, path, preprocess, seen)
+
+
+def _spec(source: artifact.Artifact) -> DenseNetSpec:
+    try:
+        return DenseNetSpec.from_dict(source.fact("model", "spec"))
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{source.path}: the manifest's model.spec is damaged ({error})",
+            "Make the artifact again.",
+        ) from error
 
 
 def _read(path: Path) -> object:

@@ -18,7 +18,13 @@ class OnnxRunner:
     """
 
     def __init__(
-        self, path: Path, interface: Interface, *, threads: int | None = None, exact: bool = False
+        self,
+        path: Path,
+        interface: Interface,
+        *,
+        threads: int | None = None,
+        exact: bool = False,
+        data: bytes | None = None,
     ) -> None:
         options = onnxruntime.SessionOptions()
         levels = onnxruntime.GraphOptimizationLevel
@@ -31,7 +37,7 @@ class OnnxRunner:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session: Any = onnxruntime.InferenceSession(
-                path, options, providers=["CPUExecutionProvider"]
+                data or path, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:
             reason = str(error).partition("\n")[0][:200]

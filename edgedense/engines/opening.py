@@ -24,31 +24,34 @@ def open_engine(artifact: Artifact) -> Runner:
     backend = artifact.fact("report", "backend")
     interface = recorded_interface(artifact)
     if backend == "onnxruntime":
-        engine = artifact.file("model.onnx")
+        data = artifact.data("model.onnx")
         require("onnxruntime", "running this engine")
         from edgedense.engines.onnxruntime import OnnxRunner
 
-        return OnnxRunner(engine, interface)
+        return OnnxRunner(artifact.path / "model.onnx", interface, data=data)
     if not has_gpu():
         raise _needs_gpu(artifact)
     from edgedense.engines.tensorrt import TensorRTRunner
 
     module = "tensorrt_rtx" if backend == "tensorrt-rtx" else "tensorrt"
-    return TensorRTRunner(artifact.file("model.engine"), interface, module)
+    plan = artifact.data("model.engine")
+    return TensorRTRunner(artifact.path / "model.engine", interface, module, plan)
 
 
 def recorded_interface(artifact: Artifact) -> Interface:
     """Input and output that an artifact records. Errors: InputError where they are incomplete."""
-    needed = ("input_name", "input_shape", "output_name", "output_shape")
-    return Interface.from_dict(
-        {**artifact.manifest.interface, **{key: artifact.fact("interface", key) for key in needed}}
-    )
+    try:
+        return Interface.from_dict(artifact.manifest.interface)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{artifact.path}: the manifest's interface is damaged ({error})",
+            "Make the artifact again.",
+        ) from error
 
 
 def _needs_gpu(artifact: Artifact) -> MachineError:
     target = artifact.fact("report", "target")
     return MachineError(
         f"{artifact.path}: an engine for {target} needs that GPU, and there is none here",
-        "Copy the directory to the machine that has it and run there: edgedense validate "
-        f"{artifact.path.name} --data SET",
+        "Copy the directory to the machine that has it, and run the same command there.",
     )

@@ -154,6 +154,15 @@ def check_finite(logits: Floats, names: Sequence[str], model: str) -> None:
         )
 
 
+def require_labels(images: ImageSet) -> None:
+    """Raise InputError where an image has no label: accuracy cannot be judged then."""
+    if (images.labels < 0).any():
+        raise InputError(
+            f"{images.source} has images without a label: accuracy cannot be judged",
+            "Give a folder that holds one folder a class, or a label for each image.",
+        )
+
+
 def check_classes(interface: Interface, images: ImageSet) -> None:
     """Raise InputError where a network and an image set do not speak of the same classes."""
     classes = interface.output_shape[-1]

@@ -20,7 +20,8 @@ from edgedense.errors import InputError, MachineError
 class TensorRTRunner:
     """One engine with its own execution context, stream and buffers, on GPU 0.
 
-    ``path`` is trusted: an engine is executable code, so give what ``artifact.file`` has verified.
+    An engine is executable code: give the bytes that ``artifact.data`` has verified as ``plan``;
+    without it, ``path`` is read and trusted.
     It belongs to the thread that made it (a CUDA context is current in one thread) and refuses
     calls from another with RuntimeError. Batches above the profile's maximum are run in parts,
     those below its minimum are padded.
@@ -28,7 +29,13 @@ class TensorRTRunner:
     where its inputs and outputs are not those of ``interface``.
     """
 
-    def __init__(self, path: Path, interface: Interface, module_name: str = "tensorrt") -> None:
+    def __init__(
+        self,
+        path: Path,
+        interface: Interface,
+        module_name: str = "tensorrt",
+        plan: bytes | None = None,
+    ) -> None:
         self.name = module_name
         self._owner = threading.get_ident()
         self._trt = load(module_name)
@@ -40,7 +47,7 @@ class TensorRTRunner:
         self._stream: Any = None
         self._buffers: dict[str, Buffer] = {}
         try:
-            self._open(path)
+            self._open(path, path.read_bytes() if plan is None else plan)
             check_tensors(self._trt, self._engine, interface, path)
             self._batches = profile_batches(self._engine, interface.input_name)
             self.interface = replace(interface, batch=self._batches)
@@ -99,10 +106,10 @@ class TensorRTRunner:
         if self._cuda_context is None:
             raise RuntimeError("this TensorRTRunner is closed")
 
-    def _open(self, path: Path) -> None:
+    def _open(self, path: Path, plan: bytes) -> None:
         logger, journal = open_logger(self._trt)
         self._runtime = self._trt.Runtime(logger)
-        self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise explain(reversed(journal.errors), f"{path} does not open on this machine")
         self._context = self._engine.create_execution_context()

@@ -10,8 +10,8 @@ from typing import Any
 from edgedense.artifact import REFERENCE_FILE, Artifact
 from edgedense.data import content_hashes, refuse_overlap
 from edgedense.densenet.checkpoints import check_channels
-from edgedense.engines.reference import check_classes, load_reference
-from edgedense.errors import MachineError
+from edgedense.engines.reference import check_classes, load_reference, require_labels
+from edgedense.errors import DiskError, MachineError
 from edgedense.pipeline.run import Run, Step
 from edgedense.pipeline.steps import REHEARSAL, DeployOptions, Inputs, steps
 from edgedense.progress import SILENT, Progress
@@ -78,7 +78,7 @@ def deploy(
         try:
             done[step.name] = run.complete(step, done)
         except MachineError as error:
-            if not step.optional or not _is_ability(error):
+            if not step.optional or isinstance(error, DiskError):
                 raise
             elsewhere[step.name] = str(error)
             progress.say(f"{step.name}: not on this machine: {error.what}")
@@ -105,6 +105,7 @@ def _checked(
     """The steps, once the inputs were seen to fit together."""
     check_channels(inputs.model.spec, inputs.preprocess.channels)
     check_classes(inputs.interface, inputs.evaluation)
+    require_labels(inputs.evaluation)
     sample = draw_calibration(inputs.calibration, options.quantize)
     chain = list(steps(inputs, options, progress))
     if recorded := run.reusable(chain[0], {}):
@@ -118,11 +119,6 @@ def _checked(
         [item.name for item in inputs.evaluation.items],
     )
     yield from chain
-
-
-def _is_ability(error: MachineError) -> bool:
-    """Whether this machine cannot do it at all (no GPU), rather than not now (a full disk)."""
-    return not isinstance(error.__cause__, OSError)
 
 
 def _report(
@@ -143,7 +139,7 @@ def _report(
         run=str(destination),
         verdict=worst,
         reasons=reasons,
-        judged_on=tuple(judged),
+        judged_on=tuple(real),
         stages=stages,
         reused=reused,
         elsewhere=elsewhere,

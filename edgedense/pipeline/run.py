@@ -83,12 +83,7 @@ class Run:
             leftover.unlink(missing_ok=True)
 
     def _write_ledger(self) -> None:
-        partial = self.path / _partial(os.getpid())
-        try:
-            artifact.write_json(partial, {"format": FORMAT, "stages": self._stages})
-            partial.replace(self.path / LEDGER)
-        finally:
-            partial.unlink(missing_ok=True)
+        artifact.write_json(self.path / LEDGER, {"format": FORMAT, "stages": self._stages})
 
 
 def _partial(process: int | str) -> str:

@@ -20,11 +20,13 @@ from edgedense.engines.reference import (
     save_reference,
 )
 from edgedense.engines.runner import Interface
+from edgedense.environment import version
 from edgedense.pipeline.run import Done, Step
 from edgedense.progress import SILENT, Progress
 from edgedense.prune import PruneOptions, prune
 from edgedense.quantize import QuantizeOptions, quantize
 from edgedense.stats import Estimate
+from edgedense.targets import find_target
 from edgedense.validate import ValidateOptions
 
 REHEARSAL = "cpu"
@@ -65,6 +67,10 @@ class DeployOptions:
     validate: ValidateOptions = field(default_factory=ValidateOptions)
     benchmark: BenchmarkOptions = field(default_factory=BenchmarkOptions)
 
+    def names(self) -> tuple[str, ...]:
+        """The targets under their own names, each once. Errors: InputError for unknown ones."""
+        return tuple(dict.fromkeys(find_target(target).name for target in self.targets))
+
     def build(self, target: str) -> BuildOptions:
         """Options of one engine. Errors: InputError for what the target cannot do."""
         rest = None if target == REHEARSAL else self.quantize.rest
@@ -80,7 +86,7 @@ def steps(inputs: Inputs, options: DeployOptions, progress: Progress = SILENT) -
     if options.prune is not None:
         yield chain.prune(options.prune)
     yield chain.quantize()
-    for target in dict.fromkeys((*options.targets, REHEARSAL)):
+    for target in dict.fromkeys((*options.names(), REHEARSAL)):
         yield chain.engine(target)
         yield chain.benchmark(target)
         yield chain.validate(target)
@@ -162,7 +168,8 @@ class _Chain:
             build_engine(done["quantize"], directory, options, self.progress)
 
         what = f"{options.precision} engine for {target}"
-        return Step(f"engine-{target}", what, ("quantize",), options.to_dict(), make, optional=True)
+        key = {**options.to_dict(), "runtime": version(find_target(target).module)}
+        return Step(f"engine-{target}", what, ("quantize",), key, make, optional=True)
 
     def benchmark(self, target: str) -> Step:
         options = self.options.benchmark
@@ -185,7 +192,8 @@ class _Chain:
             )
 
         what = f"latency on {target}, interleaved with FP32 PyTorch"
-        key = {**self._model_key(), "options": asdict(options)}
+        machine = {**benchmark.describe_device(), "load_1min": None, "torch": version("torch")}
+        key = {**self._model_key(), "options": asdict(options), "machine": machine}
         after = (f"engine-{target}",)
         return Step(f"benchmark-{target}", what, after, key, make, optional=True)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgedense import artifact
-from edgedense.data import ImageSet, Preprocess, batches, set_sha256
+from edgedense.data import ImageSet, Preprocess, batches, refuse_overlap, set_sha256
 from edgedense.densenet.checkpoints import Model, check_channels
 from edgedense.densenet.count import describe
 from edgedense.engines.pytorch import interface_of
@@ -27,7 +27,7 @@ from edgedense.graph.run import GraphRunner
 from edgedense.progress import SILENT, Progress
 from edgedense.quantize.calibrate import Calibration, calibrate
 from edgedense.quantize.place import place_conv, quantized_nodes
-from edgedense.quantize.ranges import Calibrator, choose_amax
+from edgedense.quantize.ranges import CALIBRATORS, Calibrator, choose_amax
 from edgedense.quantize.verify import check_fp32, check_onnx, decibels, pytorch_logits
 
 STAGE = "quantize"
@@ -54,6 +54,16 @@ class QuantizeOptions:
     skip: tuple[str, ...] = ()
     images: int = 512
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.percentile <= 100:
+            raise InputError(
+                f"--percentile {self.percentile:g} is not in 0 … 100", "Give one such as 99.99."
+            )
+        if self.calibrator not in CALIBRATORS:
+            raise InputError(
+                f"--calibrator {self.calibrator}: unknown", f"Use {', '.join(CALIBRATORS)}."
+            )
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,8 @@ def quantize(
     graph = lower(model.network, preprocess.input_size)
     _check_skip(graph, options.skip)
     seen, amax = _ranges(graph, sample, preprocess, options, progress)
+    if reference is not None:
+        refuse_overlap(seen.content, reference.content, [item.name for item in sample.items])
     placed = place_conv(graph, amax, options.skip)
     judged = _judge(model, graph, placed, _first_images(sample, preprocess))
     with artifact.create(

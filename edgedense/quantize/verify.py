@@ -35,6 +35,8 @@ def pytorch_logits(network: DenseNet, images: Array) -> Array:
             "the network gives NaN or infinite logits on real images",
             "Check --preprocess, and the checkpoint by: edgedense inspect",
         )
+    if not logits.any():
+        raise InputError("all logits of the network are zero", "Take a trained checkpoint.")
     return logits
 
 

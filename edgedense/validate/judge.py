@@ -79,7 +79,8 @@ def judge_drop(counts: PairedCounts | None, max_drop_pp: float, why_none: str = 
         "inconclusive",
         (
             f"{said}: it reaches over the allowed {max_drop_pp:g} pp, "
-            f"so {counts.n:,} images cannot decide; {_advice(needed)}.",
+            f"so {counts.n:,} images cannot decide; "
+            f"{_advice(needed, over=drop.value > max_drop_pp)}.",
         ),
     )
 
@@ -119,7 +120,8 @@ def _why_no_counts(measured: Measurement) -> str:
     return "the evaluation set has no labels, so there is agreement and logit SQNR only"
 
 
-def _advice(needed: int | None) -> str:
+def _advice(needed: int | None, *, over: bool) -> str:
     if needed is None:
         return "the measured drop is the allowed drop itself, so no number of images would"
-    return f"about {needed:,} would (80 % power, at the measured drop and disagreement)"
+    outcome = "would, and as measured they would say fail" if over else "would"
+    return f"about {needed:,} {outcome} (80 % power, at the measured drop and disagreement)"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedense import stats
-from edgedense.data import Batch, ImageSet, Preprocess, batches, refuse_overlap
+from edgedense.data import Batch, ImageSet, Preprocess, batches
 from edgedense.engines.reference import (
     RecordedReference,
     check_classes,
@@ -86,19 +86,21 @@ def measure(
     reference's logits are not finite.
     """
     check_fit(engine, images, preprocess, reference)
-    seen = tuple(dict.fromkeys(calibration))
-    taken: list[Batch] = []
+    seen = frozenset(calibration)
+    content: list[str] = []
+    labels: list[NDArray[np.int64]] = []
     engine_logits: list[Floats] = []
     reference_logits: list[Floats] = []
     for batch in batches(images, preprocess, batch_size, progress=progress, label="validate"):
-        refuse_overlap(seen, batch.content, evaluation_names=batch.names)
+        _refuse_calibration_images(batch, seen)
         engine_logits.append(infer(engine, batch.images))
         if reference is not None:
             reference_logits.append(_reference_logits(reference, batch))
-        taken.append(_without_pixels(batch))
+        content.extend(batch.content)
+        labels.append(batch.labels)
     return Measurement(
-        content=tuple(digest for batch in taken for digest in batch.content),
-        labels=np.concatenate([batch.labels for batch in taken]),
+        content=tuple(content),
+        labels=np.concatenate(labels),
         engine_logits=np.concatenate(engine_logits),
         reference_logits=np.concatenate(reference_logits) if reference is not None else None,
     )
@@ -141,6 +143,15 @@ def _check_input(interface: Interface, preprocess: Preprocess) -> None:
         )
 
 
+def _refuse_calibration_images(batch: Batch, seen: frozenset[str]) -> None:
+    for name, content in zip(batch.names, batch.content, strict=True):
+        if content in seen:
+            raise InputError(
+                f"{name} is a calibration image of this engine (same pixels)",
+                "Give images with --data that it never saw, or quantize again without these.",
+            )
+
+
 def _reference_logits(reference: Runner | RecordedReference, batch: Batch) -> Floats:
     if isinstance(reference, RecordedReference):
         logits = reference.logits_for(batch.content, batch.names)
@@ -148,7 +159,3 @@ def _reference_logits(reference: Runner | RecordedReference, batch: Batch) -> Fl
         logits = infer(reference, batch.images)
     check_finite(logits, batch.names, reference.name)
     return logits
-
-
-def _without_pixels(batch: Batch) -> Batch:
-    return Batch(batch.images[:0], batch.labels, batch.content, batch.names)
