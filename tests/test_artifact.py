@@ -65,7 +65,9 @@ def test_nothing_stays_behind_wherever_it_fails(
     assert not [p for p in tmp_path.rglob("*") if p != destination.parent]
 
 
-@pytest.mark.parametrize("step", ["os.fsync", "json.dump", "pathlib.Path.rename", "_records"])
+@pytest.mark.parametrize(
+    "step", ["os.fsync", "edgedense.artifact.write_whole", "pathlib.Path.rename", "_records"]
+)
 @pytest.mark.parametrize(
     ("code", "kind"), [("ENOSPC", MachineError), ("EDQUOT", MachineError), ("EROFS", InputError)]
 )
@@ -219,7 +221,7 @@ def test_what_is_no_artifact_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
         assert not artifact.is_artifact(path)
-        with pytest.raises(InputError, match="is not an edgedense artifact"):
+        with pytest.raises(InputError, match="an artifact is wanted"):
             artifact.read(path)
 
 

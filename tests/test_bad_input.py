@@ -265,7 +265,7 @@ def test_an_artifact_of_the_wrong_stage(
     assert "built from a quantize artifact" in refused(
         "build-engine", made.engine, "-o", tmp_path / "out"
     )
-    assert "is not an edgedense artifact" in refused("benchmark", tiny.checkpoint)
+    assert "an artifact is wanted" in refused("benchmark", tiny.checkpoint)
 
 
 def test_a_report_where_none_can_be(tiny: Any, refused: Call, edgedense: Call, run: Path) -> None:
@@ -358,9 +358,9 @@ def test_a_small_disk_that_fills_up(
         ("quantize", "numpy.savez"),
         ("quantize", "numpy.savez_compressed"),
         ("build-engine", "shutil.copyfile"),
-        ("benchmark", "json.dump"),
+        ("benchmark", "edgedense.artifact.write_whole"),
         ("validate", "numpy.savez_compressed"),
-        ("deploy", "json.dump"),
+        ("deploy", "edgedense.artifact.write_whole"),
     ],
 )
 def test_a_full_disk_by_its_errno(
@@ -381,3 +381,74 @@ def test_a_full_disk_by_its_errno(
     assert ended.code == 3, ended.err
     assert ended.error[0].startswith("error: the disk is full while writing")
     assert [p for p in tmp_path.rglob("*") if p.name != "out"] == []
+
+
+# --- what a review found -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("section", "value"), [("interface", None), ("report", []), ("model", "x"), ("preprocess", 5)]
+)
+def test_a_manifest_edited_by_hand(
+    section: str, value: object, made: Any, refused: Call, tiny: Any, tmp_path: Path
+) -> None:
+    engine = tmp_path / "engine"
+    shutil.copytree(made.engine, engine)
+    manifest = json.loads((engine / "manifest.json").read_text())
+    (engine / "manifest.json").write_text(json.dumps({**manifest, section: value}))
+    assert "is damaged" in refused("validate", engine, "--data", tiny.test)
+
+
+@pytest.mark.parametrize("key", ["input_name", "input_shape", "output_name", "output_shape"])
+def test_an_interface_with_a_key_less(
+    key: str, made: Any, refused: Call, tiny: Any, tmp_path: Path
+) -> None:
+    engine = tmp_path / "engine"
+    shutil.copytree(made.engine, engine)
+    manifest = json.loads((engine / "manifest.json").read_text())
+    del manifest["interface"][key]
+    (engine / "manifest.json").write_text(json.dumps(manifest))
+    assert "interface is damaged" in refused("validate", engine, "--data", tiny.test)
+
+
+def test_calibrating_with_the_images_of_the_recorded_reference(
+    tiny: Any, refused: Call, tmp_path: Path
+) -> None:
+    words = ["quantize", tiny.checkpoint, "-o", tmp_path / "q", "--preprocess", tiny.toml]
+    told = refused(*words, "--calib", tiny.test, "--eval", tiny.test)
+    assert "are evaluation images too" in told
+
+
+def test_an_evaluation_set_without_labels(made: Any, tiny: Any, refused: Call) -> None:
+    assert "without a label" in refused("validate", made.engine, "--data", tiny.test / "red")
+
+
+@pytest.mark.parametrize("percentile", [0, 150, "nan"])
+def test_a_percentile_that_is_none(
+    percentile: object, tiny: Any, refused: Call, tmp_path: Path
+) -> None:
+    words = ["quantize", tiny.checkpoint, "-o", tmp_path / "q", "--preprocess", tiny.toml]
+    told = refused(*words, "--calib", tiny.train, "--percentile", percentile)
+    assert "--percentile" in told
+
+
+def test_a_failed_verdict_leaves_the_baseline_alone(
+    tiny: Any, made: Any, edgedense: Call, tmp_path: Path
+) -> None:
+    baseline = tmp_path / "baseline.json"
+    words = ["validate", made.engine, "--data", tiny.test, "--write-baseline", baseline]
+    assert edgedense(*words, "--max-drop", 5).code == 0
+    before = baseline.read_bytes()
+    ended = edgedense(*words, "--max-drop", 0)
+    assert ended.code == 1
+    assert "no baseline written" in ended.err
+    assert baseline.read_bytes() == before
+
+
+def test_an_engine_for_larger_batches_only(
+    tiny: Any, made: Any, edgedense: Call, tmp_path: Path
+) -> None:
+    engine = tmp_path / "engine"
+    assert edgedense("build-engine", made.quantized, "-o", engine, "--batch", "2:4:8").code == 0
+    words = ["validate", engine, "--data", tiny.test, "--reference", tiny.checkpoint]
+    assert edgedense(*words, "--max-drop", 5, "--min-speedup", 0.001).code == 0

@@ -92,7 +92,7 @@ def test_latency_gate_adds_its_keys(
 
     quick = benchmark.BenchmarkOptions(iterations=20, min_seconds=0, warmup_seconds=0)
     plain = benchmark.compare
-    monkeypatch.setattr(benchmark, "compare", lambda a, b, progress: plain(a, b, quick))
+    monkeypatch.setattr(benchmark, "compare", lambda a, b, _, progress: plain(a, b, quick))
     gates = ["--max-drop", 5, "--min-speedup"]
     words = ["validate", made.engine, "--data", tiny.test, "--reference", tiny.checkpoint, *gates]
     slow, fast = edgedense(*words, 0.001, "--json"), edgedense(*words, 1e6, "--json")

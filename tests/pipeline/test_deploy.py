@@ -293,3 +293,24 @@ def test_a_full_disk_is_no_inability(
     monkeypatch.undo()
     assert not list(run.glob("*engine-cpu*")) + list(run.glob(".*"))
     assert deploy(inputs, run, quick()).reused == ("reference", "prune", "quantize")
+
+
+def test_an_engine_of_another_runtime_is_made_again(
+    inputs: Inputs,
+    finished: Path,
+    quick: Callable[..., DeployOptions],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from edgedense.pipeline import steps
+
+    monkeypatch.setattr(steps, "version", lambda module: "another")
+    found = {line.stage: line.reused for line in plan(inputs, finished, quick())}
+    assert found["quantize"]
+    assert not any(found[name] for name in ENGINES)
+
+
+def test_a_target_has_one_name(
+    inputs: Inputs, quick: Callable[..., DeployOptions], tmp_path: Path
+) -> None:
+    planned = plan(inputs, tmp_path / "run", quick(targets=("CPU", "cpu")))
+    assert [line.stage for line in planned].count("engine-cpu") == 1

@@ -313,3 +313,41 @@ def test_the_artifact_keeps_every_logit(tmp_path, run):
         np.testing.assert_array_equal(arrays["engine_logits"], report.measured.engine_logits)
         np.testing.assert_array_equal(arrays["reference_logits"], report.measured.reference_logits)
         assert tuple(arrays["content"]) == report.measured.content
+
+
+def test_pixels_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory does not grow with the set: an array of pixels dies before the second next is made."""
+    import gc
+    import sys
+    import weakref
+
+    from edgedense.data import PRESETS, Batch, ImageSet, Item
+    from edgedense.engines.runner import Interface
+
+    alive: list[int] = []
+    made: list[weakref.ref[np.ndarray]] = []
+
+    def stream(*_: object, **__: object):  # type: ignore[no-untyped-def]
+        for number in range(6):
+            pixels = np.zeros((2, 1, 8, 8), np.float32)
+            made.append(weakref.ref(pixels))
+            names = (f"a{number}", f"b{number}")
+            yield Batch(pixels, np.zeros(2, np.int64), names, names)
+            del pixels
+            gc.collect()
+            alive.append(sum(ref() is not None for ref in made))
+
+    class Engine:
+        name = "fake"
+        interface = Interface("images", (1, 8, 8), "logits", (10,))
+
+        def __call__(self, images: np.ndarray) -> np.ndarray:
+            return np.ones((len(images), 10), np.float32)
+
+        def close(self) -> None: ...
+
+    module = sys.modules["edgedense.validate.measure"]
+    monkeypatch.setattr(module, "batches", stream)
+    items = tuple(Item(k, 0, str(k)) for k in range(12))
+    module.measure(Engine(), ImageSet("x", items), PRESETS["digits"], None)
+    assert max(alive) <= 1
