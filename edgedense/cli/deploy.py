@@ -129,7 +129,15 @@ def show(terminal: Terminal, found: DeployReport) -> None:
     targets = [n.removeprefix("engine-") for n in found.stages if n.startswith("engine-")]
     columns = [_fp32(found, targets), *(_engine(found, target) for target in targets)]
     head = ["", "FP32 PyTorch", *(f"{target} engine" for target in targets)]
-    names = ("MACs an image", "size", "top-1", "top-1 drop", "same answer as FP32", "logit SQNR")
+    names = (
+        "MACs an image",
+        "weights",
+        "engine file",
+        "top-1",
+        "top-1 drop",
+        "same answer as FP32",
+        "logit SQNR",
+    )
     rows = zip((*names, "latency p50", "speed-up"), *columns, strict=True)
     terminal.table("", head, rows)
     for reason in found.reasons:
@@ -150,14 +158,14 @@ def _fp32(found: DeployReport, targets: list[str]) -> tuple[str, ...]:
         p50_ms = found.stages[f"benchmark-{ran[0]}"]["against"]["p50_ms"]
     latency = f"{number(p50_ms)} ms"
     weights = size(4 * model["params"])
-    return count(model["macs"]), weights, percent(top1), "", "", "", latency, ""
+    return count(model["macs"]), weights, "", percent(top1), "", "", "", latency, ""
 
 
 def _engine(found: DeployReport, target: str) -> tuple[str, ...]:
     """The column of one engine; dashes where it does not run on this machine."""
     engine, stages = found.stages[f"engine-{target}"], found.stages
     macs = stages["prune"]["macs_after"] if "prune" in stages else stages["reference"]["macs"]
-    fixed = (count(macs), size(engine["engine_bytes"]))
+    fixed = (count(macs), size(engine["weights_bytes"]), size(engine["engine_bytes"]))
     judged, timed = stages.get(f"validate-{target}"), stages.get(f"benchmark-{target}")
     if not judged or not timed:
         return (*fixed, "needs its GPU", "-", "-", "-", "-", "-")

@@ -53,5 +53,5 @@ def _needs_gpu(artifact: Artifact) -> MachineError:
     target = artifact.fact("report", "target")
     return MachineError(
         f"{artifact.path}: an engine for {target} needs that GPU, and there is none here",
-        "Copy the directory to the machine that has it, and run the same command there.",
+        "Copy the directory to the machine that has it; benchmark and validate it there.",
     )

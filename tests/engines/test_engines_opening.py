@@ -133,7 +133,7 @@ def test_a_gpu_engine_without_a_gpu_says_where_to_go(
     monkeypatch.setattr(opening, "has_gpu", lambda: False)
     with pytest.raises(MachineError, match="engine for jetson-orin-nano") as caught:
         open_engine(engine(tmp_path / "e", b"plan", name="model.engine", backend=backend))
-    assert "run the same command there" in caught.value.remedy
+    assert "Copy the directory to the machine that has it" in caught.value.remedy
 
 
 def test_other_artifacts_are_no_engines(tmp_path: Path) -> None:
