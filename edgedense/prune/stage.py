@@ -17,6 +17,7 @@ from edgedense.densenet.checkpoints import Model, check_channels, save_weights
 from edgedense.densenet.count import count_macs, count_params, describe
 from edgedense.densenet.network import DenseNet
 from edgedense.densenet.spec import DenseNetSpec
+from edgedense.engines.pytorch import interface_of
 from edgedense.errors import InputError
 from edgedense.progress import SILENT, Progress
 from edgedense.prune.batchnorm import reestimate_bn
@@ -66,6 +67,7 @@ def prune(
         preprocess=preprocess.to_dict(),
         seed=options.seed,
     ) as draft:
+        draft.interface = interface_of(pruned.spec, preprocess.input_size).to_dict()
         draft.model = describe(pruned.spec, preprocess.input_size)
         save_weights(pruned, draft.path / artifact.WEIGHTS_FILE)
         if images is not None and golden is not None:

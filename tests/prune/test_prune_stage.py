@@ -51,6 +51,7 @@ def test_the_artifact_is_the_pruned_network(
     manifest = read.manifest
     assert manifest.stage == "prune"
     assert manifest.report == json.loads(json.dumps(report.to_dict()))
+    assert manifest.interface["output_shape"] == [manifest.model["num_classes"]]
     assert manifest.preprocess == preprocess.to_dict()
     assert manifest.options == asdict(options)
     sample = images.sample(20, 0)
