@@ -68,24 +68,24 @@ class Artifact:
 
     def file(self, name: str) -> Path:
         """Path of payload ``name``, after its bytes were checked against the manifest."""
-        record = self.manifest.files.get(name)
-        path = self.path / name
-        if record is None or not path.is_file():
-            raise InputError(f"{self.path}: payload {name} is missing", _REMAKE)
+        path, record = self._payload(name)
         if path.stat().st_size != record.bytes or sha256_file(path) != record.sha256:
-            raise InputError(f"{path}: contents differ from the manifest (SHA-256)", _REMAKE)
+            raise _changed(path)
         return path
 
     def data(self, name: str) -> bytes:
         """Bytes of payload ``name``: those that were checked are those that are returned."""
-        record = self.manifest.files.get(name)
-        path = self.path / name
-        if record is None or not path.is_file():
-            raise InputError(f"{self.path}: payload {name} is missing", _REMAKE)
+        path, record = self._payload(name)
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != record.sha256:
-            raise InputError(f"{path}: contents differ from the manifest (SHA-256)", _REMAKE)
+            raise _changed(path)
         return data
+
+    def _payload(self, name: str) -> tuple[Path, FileRecord]:
+        record, path = self.manifest.files.get(name), self.path / name
+        if record is None or not path.is_file():
+            raise InputError(f"{self.path}: payload {name} is missing", _REMAKE)
+        return path, record
 
     def fact(self, section: str, key: str) -> Any:
         """``key`` of a manifest's ``section``; InputError where the manifest lacks it."""
@@ -102,6 +102,10 @@ class Artifact:
 
 _SECTIONS = ("options", "report", "model", "interface", "preprocess", "environment")
 _REMAKE = "The file was changed or damaged after it was written: make the artifact again."
+
+
+def _changed(path: Path) -> InputError:
+    return InputError(f"{path}: contents differ from the manifest (SHA-256)", _REMAKE)
 
 
 @dataclass

@@ -79,8 +79,7 @@ class BuiltEngine:
     """What a backend gives back after it wrote its payload.
 
     ``weights_bytes`` and ``activation_bytes`` (at the largest batch) are None where the runtime
-    does not tell. ``strongly_typed`` is None where the word has no meaning. ``facts`` are further
-    plain values for the report.
+    does not tell. ``strongly_typed`` is None where the word has no meaning.
     """
 
     file: Path

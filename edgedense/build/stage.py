@@ -12,7 +12,7 @@ from edgedense.artifact import Artifact, Draft
 from edgedense.build.advice import cannot_build_here, source_onnx, trtexec
 from edgedense.build.options import BuildOptions, BuildReport, BuiltEngine
 from edgedense.build.tensorrt import build_tensorrt, preflight
-from edgedense.engines.opening import recorded_interface
+from edgedense.engines.opening import STAGE, recorded_interface
 from edgedense.engines.runner import Interface
 from edgedense.engines.tensorrt_api import dialect_of, load
 from edgedense.environment import installed
@@ -20,7 +20,6 @@ from edgedense.errors import InputError, MachineError
 from edgedense.progress import SILENT, Progress
 from edgedense.targets import ONNXRUNTIME, TENSORRT, TENSORRT_RTX, Target
 
-STAGE = "build-engine"
 # payload of the source that travels on, where it is there
 TRAVELLERS = (artifact.GOLDEN_FILE, artifact.CALIBRATION_FILE, artifact.REFERENCE_FILE)
 

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgedense import __version__
 from edgedense.errors import InputError
 from edgedense.graph.nodes import (
+    FP16_MAX,
     Affine,
     Concat,
     Conv,
@@ -29,6 +30,7 @@ from edgedense.graph.nodes import (
     Quantize,
     Relu,
     Weighted,
+    inputs_of,
 )
 from edgedense.graph.run import quantized_weight
 
@@ -38,7 +40,6 @@ Float = Literal["fp32", "fp16"]
 _OPSET = {"fp32": 17, "fp16": 19}
 _NUMPY = {"fp32": np.float32, "fp16": np.float16}
 _ONNX = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16}
-_FP16_MAX = float(np.finfo(np.float16).max)
 
 
 def export_onnx(graph: Graph, path: Path, float_type: Float, metadata: dict[str, str]) -> None:
@@ -96,8 +97,7 @@ class _Writer:
             self._cast(inner, self.graph.output, TensorProto.FLOAT)
 
     def _write(self, node: Node) -> None:
-        names = node.inputs if isinstance(node, Concat) else (node.input,)
-        x = [self.renamed.get(name, name) for name in names]
+        x = [self.renamed.get(name, name) for name in inputs_of(node)]
         match node:
             case Conv():
                 pads, kernel = [node.padding] * 4, list(node.weight.shape[2:])
@@ -149,9 +149,9 @@ class _Writer:
 
     def _float(self, name: str, value: NDArray[np.float32] | np.float32) -> str:
         peak = float(np.max(np.abs(value)))
-        if self.float_type == "fp16" and peak > _FP16_MAX:
+        if self.float_type == "fp16" and peak > FP16_MAX:
             raise InputError(
-                f"{name}: {peak:.3g} does not fit into FP16 (at most {_FP16_MAX:.0f})",
+                f"{name}: {peak:.3g} does not fit into FP16 (at most {FP16_MAX:.0f})",
                 "Keep the other operators in FP32: --rest fp32.",
             )
         return self._constant(name, np.asarray(value, _NUMPY[self.float_type]))

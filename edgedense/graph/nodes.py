@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+FP16_MAX = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedense.errors import InputError
-from edgedense.graph.nodes import Array, Conv, Graph, Linear, Node, Quantize, Weighted
-
-_FP16_MAX = float(np.finfo(np.float16).max)
+from edgedense.graph.nodes import FP16_MAX, Array, Conv, Graph, Linear, Node, Quantize, Weighted
 
 
 def quantized_nodes(graph: Graph, skip: Iterable[str] = ()) -> tuple[Weighted, ...]:
@@ -56,7 +54,7 @@ def representable(scale: float | NDArray[np.float64], name: str) -> Array:
     Rounding up clips nothing. The floor 2**-20 keeps dead channels from a scale of zero, which
     TensorRT refuses. Errors: InputError, naming the tensor ``name``, above FP16's largest value.
     """
-    if np.max(scale) > _FP16_MAX:
+    if np.max(scale) > FP16_MAX:
         raise InputError(
             f"{name}: an INT8 scale of {np.max(scale):.3g} does not fit into FP16",
             "Check --preprocess and the checkpoint: no trained network has values that large.",
