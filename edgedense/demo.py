@@ -21,7 +21,8 @@ from torch import nn
 
 from edgedense import artifact
 from edgedense.data import Batch, ImageSet, Preprocess, batches, load_set
-from edgedense.densenet.network import DenseNet, initialised
+from edgedense.densenet.family import initialised
+from edgedense.densenet.network import DenseNet
 from edgedense.densenet.spec import DenseNetSpec
 from edgedense.errors import InputError
 from edgedense.progress import SILENT, Progress

@@ -87,7 +87,7 @@ def train_on(folder: Path, toml: Path, checkpoint: Path) -> None:
     import torch
 
     from edgedense.data import batches, load_preprocess, load_set
-    from edgedense.densenet.network import initialised
+    from edgedense.densenet.family import initialised
     from edgedense.densenet.spec import DenseNetSpec
 
     network = initialised(DenseNetSpec.build([2, 2], 8, num_classes=3), 0).train()

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
-from edgedense.densenet.network import DenseNet, initialised
+from edgedense.densenet.family import initialised
+from edgedense.densenet.network import DenseNet
 from edgedense.densenet.spec import DenseNetSpec
 
 Floats = NDArray[np.float32]

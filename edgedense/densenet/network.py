@@ -6,13 +6,13 @@ the widths of a published network.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgedense.densenet.spec import DenseLayer, DenseNetSpec, Pool
+from edgedense.densenet.recompute import recomputed
+from edgedense.densenet.spec import DenseLayer, DenseNetSpec
+from edgedense.densenet.stem import stem_modules
 
 
 class Layer(nn.Module):
@@ -21,6 +21,7 @@ class Layer(nn.Module):
     def __init__(self, width: int, layer: DenseLayer, *, eps: float, dropout: float) -> None:
         super().__init__()
         self.dropout = dropout
+        self.recompute = False
         self.norm1 = nn.BatchNorm2d(width, eps=eps)
         if layer.bottleneck is None:
             self.conv1 = nn.Conv2d(width, layer.growth, 3, padding=1, bias=False)
@@ -30,12 +31,20 @@ class Layer(nn.Module):
             self.norm2 = nn.BatchNorm2d(layer.bottleneck, eps=eps)
             self.conv2 = nn.Conv2d(layer.bottleneck, layer.growth, 3, padding=1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """New features (N, growth, H, W) of the concat (N, width, H, W)."""
-        y: Tensor = self.conv1(F.relu(self.norm1(x)))
+    def forward(self, *features: Tensor) -> Tensor:
+        """New features (N, growth, H, W) of the concat of ``features``, ``width`` channels."""
+        if self.recompute and torch.is_grad_enabled():
+            y = recomputed(self._first, self.norm1, features)
+        else:
+            y = self._first(*features)
         if self.norm2 is not None and self.conv2 is not None:
             y = self.conv2(F.relu(self.norm2(y)))
         return F.dropout(y, self.dropout, self.training) if self.dropout else y
+
+    def _first(self, *features: Tensor) -> Tensor:
+        x = torch.cat(features, 1) if len(features) > 1 else features[0]
+        y: Tensor = self.conv1(F.relu(self.norm1(x)))
+        return y
 
 
 class Block(nn.ModuleDict):
@@ -53,22 +62,23 @@ class Block(nn.ModuleDict):
         """The block's last concat."""
         features = [x]
         for layer in self.values():
-            features.append(layer(torch.cat(features, 1) if len(features) > 1 else x))
+            features.append(layer(*features))
         return torch.cat(features, 1)
 
 
 class Transition(nn.Module):
     """BN-ReLU-conv1x1-pool between two blocks."""
 
-    def __init__(self, width: int, out: int, pool: Pool, eps: float) -> None:
+    def __init__(self, width: int, out: int, spec: DenseNetSpec) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(width, eps=eps)
+        self.norm = nn.BatchNorm2d(width, eps=spec.eps)
+        self.relu = nn.ReLU() if spec.transition_relu else nn.Identity()
         self.conv = nn.Conv2d(width, out, 1, bias=False)
-        self.pool = nn.AvgPool2d(2) if pool == "avg" else nn.MaxPool2d(2)
+        self.pool = nn.AvgPool2d(2) if spec.pool == "avg" else nn.MaxPool2d(2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, width, H, W) to (N, out, H/2, W/2)."""
-        y: Tensor = self.pool(self.conv(F.relu(self.norm(x))))
+        y: Tensor = self.pool(self.conv(self.relu(self.norm(x))))
         return y
 
 
@@ -78,13 +88,13 @@ class DenseNet(nn.Module):
     def __init__(self, spec: DenseNetSpec) -> None:
         super().__init__()
         self.spec = spec
-        features: OrderedDict[str, nn.Module] = OrderedDict(_stem(spec))
+        features = stem_modules(spec)
         blocks = zip(spec.block_inputs(), spec.blocks, spec.block_widths(), strict=True)
         for number, (width, layers, out) in enumerate(blocks, start=1):
             features[f"denseblock{number}"] = Block(width, layers, spec.eps, spec.dropout)
             if number < len(spec.blocks):
                 features[f"transition{number}"] = Transition(
-                    out, spec.transitions[number - 1], spec.pool, spec.eps
+                    out, spec.transitions[number - 1], spec
                 )
         features["norm5"] = nn.BatchNorm2d(spec.block_widths()[-1], eps=spec.eps)
         self.features = nn.Sequential(features)
@@ -96,27 +106,3 @@ class DenseNet(nn.Module):
         x = torch.flatten(F.adaptive_avg_pool2d(x, 1), 1)
         logits: Tensor = self.classifier(x)
         return logits
-
-
-def initialised(spec: DenseNetSpec, seed: int) -> DenseNet:
-    """A network with He-normal convolutions (paper, section 3, and He et al. 1502.01852)."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = DenseNet(spec)
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
-            elif isinstance(module, nn.Linear):
-                nn.init.zeros_(module.bias)
-    return network
-
-
-def _stem(spec: DenseNetSpec) -> list[tuple[str, nn.Module]]:
-    if spec.stem == "cifar":
-        return [("conv0", nn.Conv2d(spec.in_channels, spec.stem_width, 3, padding=1, bias=False))]
-    return [
-        ("conv0", nn.Conv2d(spec.in_channels, spec.stem_width, 7, 2, padding=3, bias=False)),
-        ("norm0", nn.BatchNorm2d(spec.stem_width, eps=spec.eps)),
-        ("relu0", nn.ReLU()),
-        ("pool0", nn.MaxPool2d(3, 2, padding=1)),
-    ]

@@ -11,8 +11,11 @@ from edgedense.errors import InputError
 # names of every deployed network's input and output
 INPUT, OUTPUT = "images", "logits"
 
-Stem = Literal["imagenet", "cifar"]
+Stem = Literal["imagenet", "cifar", "deep", "deep-blur"]
 Pool = Literal["avg", "max"]
+Padding = Literal["symmetric", "same"]
+# what a network did to its logits where it was trained; ours and every engine's stop at the logits
+Activation = Literal["none", "softmax", "log_softmax", "sigmoid", "op_norm"]
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,16 @@ class DenseLayer:
 class DenseNetSpec:
     """Structure of a DenseNet; every layer may have widths of its own (after pruning it does).
 
-    ``stem`` is ``imagenet`` (7x7/2, BN, ReLU, 3x3/2 max pool) or ``cifar`` (3x3). ``transitions``
-    are the output channels of the 1x1 convolutions between blocks; ``pool`` is what follows them.
-    ``dropout`` acts after the last convolution of each layer, in training only.
+    ``stem`` is ``imagenet`` (7x7/2, BN, ReLU, 3x3/2 max pool), ``cifar`` (3x3), ``deep`` (timm's
+    3x3/2, 3x3, 3x3, each with BN and ReLU, then the max pool; ``stem_hidden`` are the widths of the
+    first two) or ``deep-blur`` (max pool of stride 1, then a binomial blur of stride 2).
+    ``transitions`` are the output channels of the 1x1 convolutions between blocks; ``pool`` is
+    what follows them. ``dropout`` acts after the last convolution of each layer, in training only.
+
+    ``padding`` is how an ``imagenet`` stem pads: ``same`` as Keras does, more at the end.
+    ``transition_relu`` False leaves the ReLU of the transitions out. ``activation`` is what the
+    original network applied to its logits (``op_norm``: torchxrayvision's, with the
+    ``thresholds`` of its classes); it is recorded, and stripped.
     """
 
     stem: Stem
@@ -45,6 +55,11 @@ class DenseNetSpec:
     pool: Pool = "avg"
     dropout: float = 0.0
     eps: float = 1e-5
+    stem_hidden: tuple[int, ...] = ()
+    padding: Padding = "symmetric"
+    transition_relu: bool = True
+    activation: Activation = "none"
+    thresholds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.transitions) != len(self.blocks) - 1:
@@ -83,7 +98,12 @@ class DenseNetSpec:
     def depth(self) -> int:
         """Convolutions plus the classifier, as the paper counts its L."""
         convs = sum(2 if layer.bottleneck else 1 for block in self.blocks for layer in block)
-        return 1 + convs + len(self.transitions) + 1
+        return 1 + len(self.stem_hidden) + convs + len(self.transitions) + 1
+
+    @property
+    def task(self) -> Literal["classification"]:
+        """One answer an image."""
+        return "classification"
 
     def block_inputs(self) -> tuple[int, ...]:
         """Channels that enter each block."""
@@ -104,7 +124,9 @@ class DenseNetSpec:
     def from_dict(cls, raw: dict[str, Any]) -> DenseNetSpec:
         """From what :meth:`to_dict` gave, after a round trip through JSON."""
         blocks = tuple(tuple(DenseLayer(**layer) for layer in block) for block in raw["blocks"])
-        return cls(**{**raw, "blocks": blocks, "transitions": tuple(raw["transitions"])})
+        lists = ("transitions", "stem_hidden", "thresholds")
+        tuples = {key: tuple(raw[key]) for key in lists if key in raw}
+        return cls(**{**raw, **tuples, "blocks": blocks})
 
     @classmethod
     def build(

@@ -13,7 +13,8 @@ from nets import images, logits, relative_error, sizes, specs, tiny, trained
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from edgedense.densenet.network import DenseNet, initialised
+from edgedense.densenet.family import initialised
+from edgedense.densenet.network import DenseNet
 
 Doubles = NDArray[np.float64]
 

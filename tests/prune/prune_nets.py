@@ -6,7 +6,8 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
-from edgedense.densenet.network import DenseNet, initialised
+from edgedense.densenet.family import initialised
+from edgedense.densenet.network import DenseNet
 from edgedense.densenet.spec import DenseNetSpec
 
 SIZE = (16, 16)

@@ -1,0 +1,46 @@
+"""Both branches of the family, classification and segmentation, behind one pair of names."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias, overload
+
+import torch
+from torch import nn
+
+from edgedense.densenet.fc_network import FCDenseNet
+from edgedense.densenet.fc_spec import FCDenseNetSpec
+from edgedense.densenet.network import DenseNet
+from edgedense.densenet.spec import DenseNetSpec
+
+Spec: TypeAlias = DenseNetSpec | FCDenseNetSpec
+Network: TypeAlias = DenseNet | FCDenseNet
+
+
+def network_of(spec: Spec) -> Network:
+    """A network of this structure, its weights as PyTorch leaves them."""
+    return DenseNet(spec) if isinstance(spec, DenseNetSpec) else FCDenseNet(spec)
+
+
+def spec_from_dict(raw: dict[str, Any]) -> Spec:
+    """From what either spec's ``to_dict`` gave, after a round trip through JSON."""
+    return FCDenseNetSpec.from_dict(raw) if "middle" in raw else DenseNetSpec.from_dict(raw)
+
+
+_BIASED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+
+
+@overload
+def initialised(spec: DenseNetSpec, seed: int) -> DenseNet: ...
+@overload
+def initialised(spec: FCDenseNetSpec, seed: int) -> FCDenseNet: ...
+def initialised(spec: Spec, seed: int) -> Network:
+    """A network with He-normal convolutions (paper, section 3, and He et al. 1502.01852)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = network_of(spec)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(module.weight)
+            if isinstance(module, _BIASED) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return network
