@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 @click.option("--macs", default=0.7, show_default=True, help="Share of the MACs to keep, 0 to 1.")
 @click.option(
     "--scope",
-    type=click.Choice(["bottleneck", "all"]),
-    default="bottleneck",
+    type=click.Choice(["auto", "bottleneck", "all"]),
+    default="auto",
     show_default=True,
-    help="bottleneck keeps every concat as wide as it is; all prunes growth and stem too.",
+    help="bottleneck keeps every concat as wide as it is; all prunes growth and stem too; auto "
+    "takes bottleneck where the network has them.",
 )
 @click.option(
     "--importance",

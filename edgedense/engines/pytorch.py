@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from edgedense.densenet.network import DenseNet
-from edgedense.densenet.spec import INPUT, OUTPUT, DenseNetSpec
+from edgedense.densenet.family import Network, Spec
+from edgedense.densenet.spec import INPUT, OUTPUT
 from edgedense.engines.runner import Floats, Interface
 
 
@@ -22,7 +22,7 @@ class TorchRunner:
 
     @torch.inference_mode()
     def __call__(self, images: Floats) -> Floats:
-        """Logits (N, classes) of images (N, channels, height, width)."""
+        """Logits (N, classes[, height, width]) of images (N, channels, height, width)."""
         logits: Floats = self._network(torch.from_numpy(images)).numpy()
         return logits
 
@@ -30,11 +30,15 @@ class TorchRunner:
         """Nothing is held open."""
 
 
-def reference_runner(network: DenseNet, input_size: tuple[int, int]) -> TorchRunner:
+def reference_runner(network: Network, input_size: tuple[int, int]) -> TorchRunner:
     """The FP32 reference for images of (height, width) pixels."""
     return TorchRunner(network, interface_of(network.spec, input_size))
 
 
-def interface_of(spec: DenseNetSpec, input_size: tuple[int, int]) -> Interface:
+def interface_of(spec: Spec, input_size: tuple[int, int]) -> Interface:
     """Input and output of a network for images of (height, width) pixels."""
-    return Interface(INPUT, (spec.in_channels, *input_size), OUTPUT, (spec.num_classes,))
+    pixels = input_size if spec.task == "segmentation" else ()
+    shape = (spec.num_classes, *pixels)
+    return Interface(
+        INPUT, (spec.in_channels, *input_size), OUTPUT, shape, activation=spec.activation
+    )

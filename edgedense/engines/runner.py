@@ -16,7 +16,9 @@ class Interface:
     """Names and shapes of a network's one input and one output, without the batch axis.
 
     ``input_shape`` is (channels, height, width) in pixels, layout NCHW, float32, normalised as the
-    artifact's ``preprocess`` says. ``output_shape`` is (classes,): raw logits, float32.
+    artifact's ``preprocess`` says. ``output_shape`` is (classes,), or (classes, height, width)
+    with an answer a pixel: raw logits, float32. ``activation`` is what the trained network
+    applied to them, and whoever wants its probabilities has to: ``softmax``, ``sigmoid``, …
     ``batch`` is the range (min, opt, max) that the engine accepts; None leaves it open.
     """
 
@@ -27,6 +29,7 @@ class Interface:
     batch: tuple[int, int, int] | None = None
     layout: str = "NCHW"
     dtype: str = "float32"
+    activation: str = "none"
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -44,6 +47,7 @@ class Interface:
             batch=tuple(batch) if batch else None,
             layout=raw.get("layout", "NCHW"),
             dtype=raw.get("dtype", "float32"),
+            activation=raw.get("activation", "none"),
         )
 
 
@@ -58,7 +62,7 @@ class Runner(Protocol):
     interface: Interface
 
     def __call__(self, images: Floats) -> Floats:
-        """Logits (N, classes) of normalised images (N, channels, height, width)."""
+        """Logits (N, *output_shape) of normalised images (N, channels, height, width)."""
         ...
 
     def close(self) -> None:

@@ -22,15 +22,18 @@ from edgedense.graph.nodes import (
     Affine,
     Concat,
     Conv,
+    ConvTranspose,
     GlobalPool,
     Graph,
     Linear,
     Node,
+    Pad,
     Pool,
     Quantize,
     Relu,
     Weighted,
     inputs_of,
+    out_axis,
 )
 from edgedense.graph.run import quantized_weight
 
@@ -65,7 +68,6 @@ class _Writer:
 
     def model(self) -> onnx.ModelProto:
         graph = self.graph
-        classes = list(graph.weighted())[-1].weight.shape[0]
         self._cast(graph.input, f"{graph.input}.cast", _ONNX[self.float_type])
         for node in graph.nodes:
             self._write(node)
@@ -74,7 +76,7 @@ class _Writer:
             self.nodes,
             "edgedense",
             [_value(graph.input, ["batch", *graph.input_shape])],
-            [_value(graph.output, ["batch", classes])],
+            [_value(graph.output, ["batch", *graph.output_shape])],
             self.initializers,
         )
         return helper.make_model(
@@ -104,6 +106,10 @@ class _Writer:
                 strides = [node.stride] * 2
                 inputs = [*x, *self._weights(node)]
                 self._op("Conv", node.name, inputs, kernel_shape=kernel, pads=pads, strides=strides)
+            case ConvTranspose():
+                window = {"kernel_shape": list(node.weight.shape[2:]), "strides": [node.stride] * 2}
+                inputs = [*x, *self._weights(node)]
+                self._op("ConvTranspose", node.name, inputs, pads=[0, 0, *node.trim], **window)
             case Linear():
                 self._op("Gemm", node.name, [*x, *self._weights(node)], transB=1)
             case Affine():
@@ -116,6 +122,11 @@ class _Writer:
                 kind = "AveragePool" if node.kind == "avg" else "MaxPool"
                 window = {"kernel_shape": [node.kernel] * 2, "strides": [node.stride] * 2}
                 self._op(kind, node.name, x, pads=[node.padding] * 4, **window)
+            case Pad():
+                top, left, bottom, right = node.pads
+                border = np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
+                border_name = self._constant(f"{node.name}.pads", border)
+                self._op("Pad", node.name, [*x, border_name], mode=node.mode)
             case GlobalPool():
                 self._op("GlobalAveragePool", f"{node.name}.mean", x)
                 self._op("Flatten", node.name, [f"{node.name}.mean"], axis=1)
@@ -134,7 +145,7 @@ class _Writer:
         zeros = np.zeros(len(node.weight_scale), np.int8)
         zero = self._constant(f"{node.name}.weight.zero_point", zeros)
         weight = f"{node.name}.weight"
-        self._op("DequantizeLinear", weight, [stored, scale, zero], axis=0)
+        self._op("DequantizeLinear", weight, [stored, scale, zero], axis=out_axis(node))
         return [weight, bias]
 
     def _batch_norm(self, node: Affine, x: str) -> None:

@@ -32,6 +32,22 @@ class Conv:
 
 
 @dataclass(frozen=True, eq=False)
+class ConvTranspose:
+    """Transposed convolution: ``weight`` (in, out, kh, kw), ``bias`` (out,), no padding.
+
+    ``trim`` rows and columns are cut off at the end of the output. ``weight_scale`` as for Conv.
+    """
+
+    name: str
+    input: str
+    weight: Array
+    bias: Array
+    stride: int
+    trim: tuple[int, int] = (0, 0)
+    weight_scale: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Linear:
     """Matrix product: ``weight`` (out, in), ``bias`` (out,), ``weight_scale`` as for Conv."""
 
@@ -81,6 +97,16 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Pad:
+    """Border of (top, left, bottom, right) pixels, ``mode`` ``constant`` (zeros) or ``reflect``."""
+
+    name: str
+    input: str
+    pads: tuple[int, int, int, int]
+    mode: str
+
+
+@dataclass(frozen=True)
 class GlobalPool:
     """Mean over height and width: (N, C, H, W) to (N, C)."""
 
@@ -97,8 +123,18 @@ class Quantize:
     scale: float
 
 
-Weighted = Conv | Linear
-Node = Conv | Linear | Affine | Relu | Concat | Pool | GlobalPool | Quantize
+Weighted = Conv | ConvTranspose | Linear
+Node = Weighted | Affine | Relu | Concat | Pool | Pad | GlobalPool | Quantize
+
+
+def out_axis(node: Weighted) -> int:
+    """Axis of a node's weights that counts its output channels."""
+    return 1 if isinstance(node, ConvTranspose) else 0
+
+
+def out_channels(node: Weighted) -> int:
+    """Output channels of a node with weights."""
+    return int(node.weight.shape[out_axis(node)])
 
 
 def inputs_of(node: Node) -> tuple[str, ...]:
@@ -122,16 +158,23 @@ class Graph:
         """Name of the logits."""
         return self.nodes[-1].name
 
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """(classes,), or (classes, height, width) where there is an answer a pixel."""
+        last = self.nodes[-1]
+        classes = self.widths()[last.name]
+        return (classes,) if isinstance(last, Linear) else (classes, *self.input_shape[1:])
+
     def weighted(self) -> Iterator[Weighted]:
         """The nodes with weights."""
-        return (node for node in self.nodes if isinstance(node, Conv | Linear))
+        return (node for node in self.nodes if isinstance(node, Weighted))
 
     def widths(self) -> dict[str, int]:
         """Channels of each value."""
         found = {self.input: self.input_shape[0]}
         for node in self.nodes:
-            if isinstance(node, Conv | Linear):
-                found[node.name] = len(node.weight)
+            if isinstance(node, Weighted):
+                found[node.name] = out_channels(node)
             else:
                 found[node.name] = sum(found[name] for name in inputs_of(node))
         return found

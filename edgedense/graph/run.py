@@ -15,14 +15,17 @@ from edgedense.graph.nodes import (
     Array,
     Concat,
     Conv,
+    ConvTranspose,
     GlobalPool,
     Graph,
     Linear,
     Node,
+    Pad,
     Pool,
     Quantize,
     Relu,
     Weighted,
+    out_axis,
 )
 
 Observe = Callable[[str, Tensor], None]
@@ -44,12 +47,12 @@ class GraphRunner:
         self._parameters = {
             node.name: _parameters(node)
             for node in graph.nodes
-            if isinstance(node, Conv | Linear | Affine)
+            if isinstance(node, Weighted | Affine)
         }
 
     @torch.inference_mode()
     def __call__(self, images: Array, observe: Observe | None = None) -> Array:
-        """Logits (N, classes)."""
+        """Logits (N, classes[, height, width])."""
         values = {self.graph.input: torch.from_numpy(images)}
         growing: dict[str, _Growing] = {}
         if observe:
@@ -63,7 +66,7 @@ class GraphRunner:
         logits: Array = values[self.graph.output].numpy()
         return logits
 
-    def _step(  # noqa: PLR0911
+    def _step(  # noqa: PLR0911  one case an operator
         self, position: int, node: Node, values: dict[str, Tensor], growing: dict[str, _Growing]
     ) -> Tensor:
         if isinstance(node, Concat):
@@ -73,6 +76,11 @@ class GraphRunner:
             case Conv():
                 weight, bias = self._parameters[node.name]
                 return F.conv2d(x, weight, bias, node.stride, node.padding)
+            case ConvTranspose():
+                weight, bias = self._parameters[node.name]
+                whole = F.conv_transpose2d(x, weight, bias, node.stride)
+                rows, columns = (n - cut for n, cut in zip(whole.shape[2:], node.trim, strict=True))
+                return whole[:, :, :rows, :columns]
             case Linear():
                 return F.linear(x, *self._parameters[node.name])
             case Affine():
@@ -84,6 +92,9 @@ class GraphRunner:
                 if node.kind == "avg":
                     return F.avg_pool2d(x, node.kernel, node.stride, node.padding)
                 return torch.max_pool2d(x, node.kernel, node.stride, node.padding)
+            case Pad():
+                top, left, bottom, right = node.pads
+                return F.pad(x, (left, right, top, bottom), node.mode)
             case GlobalPool():
                 return x.mean((2, 3))
             case Quantize():
@@ -145,10 +156,12 @@ def quantized_weight(node: Weighted) -> NDArray[np.int8]:
 def _column(node: Weighted) -> Array:
     """``weight_scale`` in a shape that multiplies the weights."""
     assert node.weight_scale is not None
-    return node.weight_scale.reshape(-1, *[1] * (node.weight.ndim - 1))
+    shape = [1] * node.weight.ndim
+    shape[out_axis(node)] = -1
+    return node.weight_scale.reshape(shape)
 
 
-def _parameters(node: Conv | Linear | Affine) -> tuple[Tensor, Tensor]:
+def _parameters(node: Weighted | Affine) -> tuple[Tensor, Tensor]:
     if isinstance(node, Affine):
         shape = (1, -1, 1, 1)
         return torch.from_numpy(node.scale).view(shape), torch.from_numpy(node.shift).view(shape)

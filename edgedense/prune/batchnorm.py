@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from edgedense.data import Batch
-from edgedense.densenet.network import DenseNet
+from edgedense.densenet.family import Network
 from edgedense.prune.groups import Group
 from edgedense.prune.select import Selection
 
 
 def reestimate_bn(
-    pruned: DenseNet,
-    original: DenseNet,
+    pruned: Network,
+    original: Network,
     groups: tuple[Group, ...],
     kept: Selection,
     batches: Iterable[Batch],
@@ -53,7 +53,7 @@ def _statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return norm.running_mean, norm.running_var
 
 
-def _learner(network: DenseNet) -> DenseNet:
+def _learner(network: Network) -> Network:
     """A copy that averages its batches' BN statistics, and is in eval mode otherwise."""
     learner = copy.deepcopy(network).eval()
     for norm in _norms(learner).values():
@@ -63,7 +63,7 @@ def _learner(network: DenseNet) -> DenseNet:
     return learner
 
 
-def _norms(network: DenseNet) -> Mapping[str, nn.BatchNorm2d]:
+def _norms(network: Network) -> Mapping[str, nn.BatchNorm2d]:
     return {n: m for n, m in network.named_modules() if isinstance(m, nn.BatchNorm2d)}
 
 

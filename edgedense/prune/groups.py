@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from edgedense.densenet.spec import DenseLayer, DenseNetSpec
+from edgedense.densenet.family import Spec
+from edgedense.densenet.fc_spec import FCDenseNetSpec, Growths
+from edgedense.densenet.spec import DenseLayer
+from edgedense.densenet.wiring import Wire, producers, wires
 from edgedense.errors import InputError
 
-Scope = Literal["bottleneck", "all"]
+Scope = Literal["auto", "bottleneck", "all"]
 SCOPES: tuple[str, ...] = get_args(Scope)
-STEM = "features.conv0"
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Who reads a group: BN ``norm`` from channel ``offset`` on, and the ``layer`` behind it."""
+    """Who reads a group: BN ``norm`` from channel ``offset`` on, and the ``layer`` behind it.
 
-    norm: str
+    ``norm`` is None where the layer reads the concat itself (FC-DenseNet's transposed convolutions
+    and its last one).
+    """
+
+    norm: str | None
     layer: str
     offset: int
+
+    @property
+    def seen_by(self) -> str:
+        """The module whose input is the concat."""
+        return self.norm or self.layer
 
 
 @dataclass(frozen=True)
@@ -29,31 +41,36 @@ class Group:
 
     ``name`` is the convolution's module path. To remove a channel is to zero its scale and shift
     in the BN of every reader: nothing else reads it. ``own_norm`` is the BN that the ImageNet stem
-    has before its readers.
+    has before its readers. ``private`` groups are all that their one reader reads, so that no
+    concat changes with them: the outputs of bottleneck convolutions.
     """
 
     name: str
     width: int
     readers: tuple[Reader, ...]
     own_norm: str | None = None
+    private: bool = False
 
     def norms(self) -> list[tuple[str, int]]:
         """Each BN that sees the group, and the first channel at which it does."""
         own = [(self.own_norm, 0)] if self.own_norm else []
-        return own + [(reader.norm, reader.offset) for reader in self.readers]
+        return own + [(r.norm, r.offset) for r in self.readers if r.norm is not None]
 
 
-def prunable(spec: DenseNetSpec, scope: Scope) -> tuple[Group, ...]:
+def prunable(spec: Spec, scope: Scope) -> tuple[Group, ...]:
     """Groups of ``spec`` from the first layer to the last.
 
     ``bottleneck`` gives the outputs of each layer's 1x1 convolution: private to the layer, so that
     no concat changes. ``all`` adds the stem, what each layer adds to the concat, and the
-    transitions. Errors: InputError for scope ``bottleneck`` where there is no bottleneck.
+    transitions. ``auto`` is ``bottleneck`` where there is one, else ``all``.
+    Errors: InputError for scope ``bottleneck`` where there is no bottleneck.
     """
-    groups = tuple(_all(spec))
+    groups = tuple(_all(wires(spec)))
     if scope == "all":
         return groups
-    private = tuple(g for g in groups if g.readers[0].norm.endswith(".norm2"))
+    private = tuple(group for group in groups if group.private)
+    if not private and scope == "auto":
+        return groups
     if not private:
         raise InputError(
             f"this {spec.family} has no bottleneck layers to prune",
@@ -62,62 +79,61 @@ def prunable(spec: DenseNetSpec, scope: Scope) -> tuple[Group, ...]:
     return private
 
 
-def with_widths(spec: DenseNetSpec, widths: Mapping[str, int]) -> DenseNetSpec:
+def with_widths(spec: Spec, widths: Mapping[str, int]) -> Spec:
     """``spec`` with the widths of the groups named in ``widths`` (module path to channels)."""
+    if isinstance(spec, FCDenseNetSpec):
+        return _narrower_tiramisu(spec, widths)
     blocks = tuple(
         tuple(_resized(layer, _layer(b, i), widths) for i, layer in enumerate(block, start=1))
         for b, block in enumerate(spec.blocks, start=1)
     )
     transitions = tuple(
-        widths.get(f"{_transition(b)}.conv", width)
+        widths.get(f"features.transition{b}.conv", width)
         for b, width in enumerate(spec.transitions, start=1)
     )
-    stem_width = widths.get(STEM, spec.stem_width)
-    return replace(spec, stem_width=stem_width, blocks=blocks, transitions=transitions)
+    stems = [
+        widths.get(f"features.conv{number}", width)
+        for number, width in enumerate((*spec.stem_hidden, spec.stem_width))
+    ]
+    return replace(
+        spec,
+        stem_hidden=tuple(stems[:-1]),
+        stem_width=stems[-1],
+        blocks=blocks,
+        transitions=transitions,
+    )
 
 
-def aligned_convs(spec: DenseNetSpec, align: int) -> int:
+def aligned_convs(spec: Spec, align: int) -> int:
     """Convolutions whose input and output channels are multiples of ``align``.
 
     Of the stem only the output counts: its input is the image.
     """
-    return sum(fan_in % align == 0 and out % align == 0 for fan_in, out in _convs(spec))
+    convs = [wire for wire in wires(spec) if wire.grid is not None]
+    return sum(
+        wire.out % align == 0 and (not wire.reads or wire.fan_in % align == 0) for wire in convs
+    )
 
 
-def count_convs(spec: DenseNetSpec) -> int:
+def count_convs(spec: Spec) -> int:
     """Convolutions of ``spec``, the stem included."""
-    return len(list(_convs(spec)))
+    return sum(wire.grid is not None for wire in wires(spec))
 
 
-def _all(spec: DenseNetSpec) -> Iterator[Group]:
-    entry, producer = spec.stem_width, STEM
-    own_norm = "features.norm0" if spec.stem == "imagenet" else None
-    for b, block in enumerate(spec.blocks, start=1):
-        yield Group(producer, entry, _readers(spec, b, first=1, offset=0), own_norm)
-        own_norm = None
-        offset = entry
-        for i, layer in enumerate(block, start=1):
-            name, last = _layer(b, i), "conv1"
-            if layer.bottleneck is not None:
-                reader = Reader(f"{name}.norm2", f"{name}.conv2", 0)
-                yield Group(f"{name}.conv1", layer.bottleneck, (reader,))
-                last = "conv2"
-            readers = _readers(spec, b, first=i + 1, offset=offset)
-            yield Group(f"{name}.{last}", layer.growth, readers)
-            offset += layer.growth
-        if b < len(spec.blocks):
-            entry, producer = spec.transitions[b - 1], f"{_transition(b)}.conv"
-
-
-def _readers(spec: DenseNetSpec, b: int, first: int, offset: int) -> tuple[Reader, ...]:
-    """Who reads a channel of block ``b``'s concat: layers from ``first`` on, and what follows."""
-    names = [_layer(b, i) for i in range(first, len(spec.blocks[b - 1]) + 1)]
-    layers = [Reader(f"{name}.norm1", f"{name}.conv1", offset) for name in names]
-    if b < len(spec.blocks):
-        after = Reader(f"{_transition(b)}.norm", f"{_transition(b)}.conv", offset)
-    else:
-        after = Reader("features.norm5", "classifier", offset)
-    return (*layers, after)
+def _all(found: tuple[Wire, ...]) -> Iterator[Group]:
+    width = producers(found)
+    readers: defaultdict[str, list[Reader]] = defaultdict(list)
+    alone = set()
+    for wire in found:
+        offset = 0
+        for name in wire.reads:
+            readers[name].append(Reader(wire.norm, wire.name, offset))
+            offset += width[name]
+        if len(wire.reads) == 1:
+            alone.add(wire.reads[0])
+    for wire in found[:-1]:
+        private = wire.name in alone and len(readers[wire.name]) == 1
+        yield Group(wire.name, wire.out, tuple(readers[wire.name]), wire.own_norm, private)
 
 
 def _resized(layer: DenseLayer, name: str, widths: Mapping[str, int]) -> DenseLayer:
@@ -129,25 +145,23 @@ def _resized(layer: DenseLayer, name: str, widths: Mapping[str, int]) -> DenseLa
     )
 
 
-def _convs(spec: DenseNetSpec) -> Iterator[tuple[int, int]]:
-    """(input, output) channels of each convolution; 0 for the image's."""
-    yield 0, spec.stem_width
-    for b, (channels, block) in enumerate(zip(spec.block_inputs(), spec.blocks, strict=True)):
-        width = channels
-        for layer in block:
-            if layer.bottleneck is None:
-                yield width, layer.growth
-            else:
-                yield width, layer.bottleneck
-                yield layer.bottleneck, layer.growth
-            width += layer.growth
-        if b < len(spec.transitions):
-            yield width, spec.transitions[b]
+def _narrower_tiramisu(spec: FCDenseNetSpec, widths: Mapping[str, int]) -> FCDenseNetSpec:
+    def block(name: str, growths: Growths) -> Growths:
+        return tuple(widths.get(f"{name}.layers.{i}.conv", g) for i, g in enumerate(growths))
+
+    def outs(name: str, old: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(widths.get(name.format(i), width) for i, width in enumerate(old))
+
+    return replace(
+        spec,
+        stem_width=widths.get("firstconv", spec.stem_width),
+        down=tuple(block(f"denseBlocksDown.{d}", old) for d, old in enumerate(spec.down)),
+        middle=block("bottleneck.bottleneck", spec.middle),
+        up=tuple(block(f"denseBlocksUp.{u}", old) for u, old in enumerate(spec.up)),
+        transitions_down=outs("transDownBlocks.{}.conv", spec.transitions_down),
+        transitions_up=outs("transUpBlocks.{}.convTrans", spec.transitions_up),
+    )
 
 
 def _layer(b: int, i: int) -> str:
     return f"features.denseblock{b}.denselayer{i}"
-
-
-def _transition(b: int) -> str:
-    return f"features.transition{b}"

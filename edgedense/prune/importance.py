@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgedense.data import Batch
-from edgedense.densenet.network import DenseNet
+from edgedense.densenet.family import Network
 from edgedense.errors import InputError
 from edgedense.prune.groups import Group, Reader, prunable
 from edgedense.prune.select import Scores
@@ -19,7 +19,7 @@ from edgedense.prune.select import Scores
 _Read = Callable[[Reader, Group], Tensor]
 
 
-def magnitude(network: DenseNet, groups: tuple[Group, ...]) -> Scores:
+def magnitude(network: Network, groups: tuple[Group, ...]) -> Scores:
     """The channel's share in what each reader reads, summed over the readers.
 
     What a reader reads of a channel is the norm of the channel's filter, times abs(BN scale), times
@@ -29,16 +29,16 @@ def magnitude(network: DenseNet, groups: tuple[Group, ...]) -> Scores:
     modules = dict(network.named_modules())
 
     def read(reader: Reader, group: Group) -> Tensor:
-        filters = _row_norms(_weight(modules, group.name))
+        filters = _row_norms(_by_channel(modules, group.name, axis=0))
         if group.own_norm:
             filters = filters * _weight(modules, group.own_norm).double().abs()
-        columns = _part(_weight(modules, reader.layer).movedim(1, -1), reader, group)
-        return filters * _scale(modules, reader, group) * _row_norms(columns.movedim(-1, 0))
+        columns = _by_channel(modules, reader.layer, axis=1)[_rows(reader, group)]
+        return filters * _scale(modules, reader, group) * _row_norms(columns)
 
     return _shares(network, groups, read)
 
 
-def bn_scale(network: DenseNet, groups: tuple[Group, ...]) -> Scores:
+def bn_scale(network: Network, groups: tuple[Group, ...]) -> Scores:
     """The channel's share in the absolute BN scales of each reader, summed over the readers.
 
     Source: Liu et al., "Learning Efficient Convolutional Networks through Network Slimming"
@@ -48,7 +48,7 @@ def bn_scale(network: DenseNet, groups: tuple[Group, ...]) -> Scores:
     return _shares(network, groups, lambda reader, group: _scale(modules, reader, group))
 
 
-def taylor(network: DenseNet, groups: tuple[Group, ...], batches: Iterable[Batch]) -> Scores:
+def taylor(network: Network, groups: tuple[Group, ...], batches: Iterable[Batch]) -> Scores:
     """Mean square, over images, of the loss that removing the channel would cost to first order.
 
     The gate of a channel is its value in all its readers at once, after BN: there it is what
@@ -67,7 +67,7 @@ def taylor(network: DenseNet, groups: tuple[Group, ...], batches: Iterable[Batch
             loss = F.cross_entropy(network(images), labels, reduction="sum")
             torch.autograd.grad(loss, images)
             for group in groups:
-                parts = [_part(gates[reader.norm], reader, group) for reader in group.readers]
+                parts = [gates[r.seen_by][:, _rows(r, group)] for r in group.readers]
                 totals[group.name] += torch.stack(parts).sum(0).square().sum(0)
     if not all(bool(total.isfinite().all()) for total in totals.values()):
         raise InputError(
@@ -78,24 +78,35 @@ def taylor(network: DenseNet, groups: tuple[Group, ...], batches: Iterable[Batch
 
 
 @contextlib.contextmanager
-def _watch_gates(network: DenseNet, groups: tuple[Group, ...]) -> Iterator[dict[str, Tensor]]:
-    """Value times gradient of each reader's BN output, (N, channels), after every backward pass."""
+def _watch_gates(network: Network, groups: tuple[Group, ...]) -> Iterator[dict[str, Tensor]]:
+    """Value times gradient of what each reader sees, (N, channels), after every backward pass.
+
+    That is its BN's output, or the layer's own input where there is no BN in front of it.
+    """
     gates: dict[str, Tensor] = {}
     modules = dict(network.named_modules())
 
-    def hook(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def forward(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            value = output.detach()
+    def watch(name: str, seen: Tensor) -> None:
+        value = seen.detach()
 
-            def backward(gradient: Tensor) -> None:
-                gates[name] = (value * gradient).sum((2, 3)).double()
+        def backward(gradient: Tensor) -> None:
+            gates[name] = (value * gradient).sum((2, 3)).double()
 
-            output.register_hook(backward)  # type: ignore[no-untyped-call]
+        seen.register_hook(backward)  # type: ignore[no-untyped-call]
 
-        return forward
+    def output(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        return lambda _module, _inputs, seen: watch(name, seen)
 
-    norms = sorted({reader.norm for group in groups for reader in group.readers})
-    handles = [modules[name].register_forward_hook(hook(name)) for name in norms]
+    def input_(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _module, inputs: watch(name, inputs[0])
+
+    readers = {reader.seen_by: reader for group in groups for reader in group.readers}
+    handles = [
+        modules[name].register_forward_hook(output(name))
+        if reader.norm
+        else modules[name].register_forward_pre_hook(input_(name))
+        for name, reader in sorted(readers.items())
+    ]
     try:
         yield gates
     finally:
@@ -103,20 +114,29 @@ def _watch_gates(network: DenseNet, groups: tuple[Group, ...]) -> Iterator[dict[
             handle.remove()
 
 
-def _shares(network: DenseNet, groups: tuple[Group, ...], read: _Read) -> Scores:
+def _shares(network: Network, groups: tuple[Group, ...], read: _Read) -> Scores:
     whole: defaultdict[str, float] = defaultdict(float)
     for group in prunable(network.spec, "all"):
         for reader in group.readers:
-            whole[reader.norm] += float(read(reader, group).sum())
+            whole[reader.seen_by] += float(read(reader, group).sum())
     scores = {}
     for group in groups:
-        shares = [read(reader, group) / (whole[reader.norm] or 1.0) for reader in group.readers]
+        shares = [read(reader, group) / (whole[reader.seen_by] or 1.0) for reader in group.readers]
         scores[group.name] = torch.stack(shares).sum(0).numpy()
     return scores
 
 
 def _scale(modules: dict[str, nn.Module], reader: Reader, group: Group) -> Tensor:
-    return _part(_weight(modules, reader.norm), reader, group).double().abs()
+    if reader.norm is None:
+        return torch.ones(group.width, dtype=torch.float64)
+    return _weight(modules, reader.norm)[_rows(reader, group)].double().abs()
+
+
+def _by_channel(modules: dict[str, nn.Module], name: str, axis: int) -> Tensor:
+    """Weights with their output channels (``axis`` 0) or input channels (1) first."""
+    if isinstance(modules[name], nn.ConvTranspose2d):
+        axis = 1 - axis  # PyTorch keeps its weights as (in, out, kh, kw)
+    return _weight(modules, name).movedim(axis, 0)
 
 
 def _row_norms(weight: Tensor) -> Tensor:
@@ -125,9 +145,9 @@ def _row_norms(weight: Tensor) -> Tensor:
     return norms
 
 
-def _part(values: Tensor, reader: Reader, group: Group) -> Tensor:
-    """The group's channels in what a reader sees, along the last axis."""
-    return values[..., reader.offset : reader.offset + group.width]
+def _rows(reader: Reader, group: Group) -> slice:
+    """The group's channels in what a reader sees."""
+    return slice(reader.offset, reader.offset + group.width)
 
 
 def _weight(modules: dict[str, nn.Module], name: str) -> Tensor:

@@ -23,7 +23,7 @@ class PruneOptions:
     """
 
     macs: float = 0.7
-    scope: Scope = "bottleneck"
+    scope: Scope = "auto"
     importance: Importance = "magnitude"
     align: int = 8
     reestimate_bn: bool = True

@@ -8,17 +8,17 @@ import torch
 import torch_pruning
 from torch import nn
 
-from edgedense.densenet.network import DenseNet
-from edgedense.densenet.spec import DenseNetSpec
-from edgedense.errors import EdgedenseError
+from edgedense.densenet.family import Network, Spec, network_of
+from edgedense.densenet.wiring import grids
+from edgedense.errors import EdgedenseError, InputError
 from edgedense.progress import SILENT, Progress
 from edgedense.prune.groups import Group, with_widths
 from edgedense.prune.select import Selection
 
 
 def remove(
-    network: DenseNet, groups: tuple[Group, ...], kept: Selection, progress: Progress = SILENT
-) -> DenseNet:
+    network: Network, groups: tuple[Group, ...], kept: Selection, progress: Progress = SILENT
+) -> Network:
     """A new network with the channels ``kept`` of each group; ``network`` stays as it is.
 
     ``kept`` maps a group's name to sorted channel indices; groups that it does not name stay
@@ -37,7 +37,7 @@ def remove(
     return _rebuilt(surgical, spec, network)
 
 
-def _operate(surgical: DenseNet, removed: dict[str, list[int]], progress: Progress) -> None:
+def _operate(surgical: Network, removed: dict[str, list[int]], progress: Progress) -> None:
     if not removed:
         return
     graph = torch_pruning.DependencyGraph()
@@ -50,14 +50,20 @@ def _operate(surgical: DenseNet, removed: dict[str, list[int]], progress: Progre
         )
 
 
-def _example(spec: DenseNetSpec) -> torch.Tensor:
-    """The smallest input (1, C, side, side) that reaches the classifier: tracing asks no more."""
-    side = 2 ** len(spec.transitions) * (4 if spec.stem == "imagenet" else 1)
-    return torch.zeros(1, spec.in_channels, side, side)
+def _example(spec: Spec) -> torch.Tensor:
+    """The smallest input (1, C, side, side) that reaches the end: tracing asks no more."""
+    side = 4
+    while True:
+        try:
+            grids(spec, (side, side))
+        except InputError:
+            side *= 2
+        else:
+            return torch.zeros(1, spec.in_channels, side, side)
 
 
-def _rebuilt(surgical: DenseNet, spec: DenseNetSpec, original: nn.Module) -> DenseNet:
-    rebuilt = DenseNet(spec)
+def _rebuilt(surgical: Network, spec: Spec, original: nn.Module) -> Network:
+    rebuilt = network_of(spec)
     try:
         rebuilt.load_state_dict(surgical.state_dict())
     except RuntimeError as error:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedense.densenet.count import count_macs
-from edgedense.densenet.spec import DenseNetSpec
+from edgedense.densenet.family import Spec
 from edgedense.errors import InputError
 from edgedense.prune.groups import Group, with_widths
 
@@ -29,7 +29,7 @@ class _Step(NamedTuple):
 
 
 def select(
-    spec: DenseNetSpec,
+    spec: Spec,
     groups: tuple[Group, ...],
     scores: Scores,
     share: float,
@@ -51,7 +51,7 @@ def keep_best(scores: NDArray[np.float64], width: int) -> NDArray[np.int64]:
 
 
 def allocate(
-    spec: DenseNetSpec,
+    spec: Spec,
     groups: tuple[Group, ...],
     scores: Scores,
     share: float,
@@ -84,7 +84,7 @@ def allocate(
 
 
 def check_share(
-    spec: DenseNetSpec, groups: tuple[Group, ...], share: float, align: int, input_size: Size
+    spec: Spec, groups: tuple[Group, ...], share: float, align: int, input_size: Size
 ) -> None:
     """Raise InputError where ``share`` of the MACs is below the smallest that can be reached."""
     narrowest = {group.name: allowed_widths(group.width, align)[-1] for group in groups}
@@ -104,7 +104,7 @@ def allowed_widths(width: int, align: int) -> list[int]:
 
 
 def _steps(
-    spec: DenseNetSpec, group: Group, scores: NDArray[np.float64], align: int, input_size: Size
+    spec: Spec, group: Group, scores: NDArray[np.float64], align: int, input_size: Size
 ) -> Iterator[_Step]:
     # MACs are linear in one group's width while the others stay
     narrower = with_widths(spec, {group.name: group.width - 1})

@@ -15,8 +15,8 @@ from edgedense import artifact
 from edgedense.data import Batch, ImageSet, Preprocess, batches, content_hashes, set_sha256
 from edgedense.densenet.checkpoints import Model, check_channels, save_weights
 from edgedense.densenet.count import count_macs, count_params, describe
-from edgedense.densenet.network import DenseNet
-from edgedense.densenet.spec import DenseNetSpec
+from edgedense.densenet.family import Network, Spec
+from edgedense.densenet.wiring import grids
 from edgedense.engines.pytorch import interface_of
 from edgedense.errors import InputError
 from edgedense.progress import SILENT, Progress
@@ -29,7 +29,10 @@ from edgedense.prune.select import Scores, Selection, check_share, select
 
 STAGE = "prune"
 MIN_IMAGES = 16
-GOLDEN_IMAGES = 8
+# each with its logits; those of a segmentation network have megabytes
+GOLDEN_IMAGES = {"classification": 8, "segmentation": 2}
+
+_PIXELS_AT_ONCE = 1 << 20
 
 
 def prune(
@@ -90,6 +93,7 @@ class _Images:
     sample: ImageSet
     preprocess: Preprocess
     batch_size: int
+    golden: int
     progress: Progress
 
     def batches(self, label: str) -> Iterator[Batch]:
@@ -98,8 +102,8 @@ class _Images:
         )
 
     def first(self) -> NDArray[np.float32]:
-        few = replace(self.sample, items=self.sample.items[:GOLDEN_IMAGES])
-        return next(batches(few, self.preprocess, GOLDEN_IMAGES)).images
+        few = replace(self.sample, items=self.sample.items[: self.golden])
+        return next(batches(few, self.preprocess, self.golden)).images
 
     def record(self) -> dict[str, object]:
         content = content_hashes(self.sample, self.preprocess, progress=self.progress)
@@ -116,7 +120,7 @@ class _Golden:
 
 def _images(
     calibration: ImageSet | None,
-    spec: DenseNetSpec,
+    spec: Spec,
     preprocess: Preprocess,
     options: PruneOptions,
     progress: Progress,
@@ -128,22 +132,28 @@ def _images(
                 "Give training images with --calib; or --importance magnitude --keep-bn.",
             )
         return None
+    golden = GOLDEN_IMAGES[spec.task]
     if options.importance == "taylor":
         calibration.check_labels(spec.num_classes)
-    sample = calibration.sample(
-        options.images if options.needs_images else GOLDEN_IMAGES, options.seed
-    )
+    sample = calibration.sample(options.images if options.needs_images else golden, options.seed)
     if options.needs_images and len(sample) < MIN_IMAGES:
         raise InputError(
             f"{calibration.source}: {len(sample)} calibration images, at least {MIN_IMAGES} are "
             f"needed for {options.needs_images}",
             "Give some hundred images from the training set (512 is the default).",
         )
-    return _Images(sample, preprocess, options.batch_size, progress)
+    batch_size = _batch_size(spec, preprocess, options)
+    return _Images(sample, preprocess, batch_size, golden, progress)
+
+
+def _batch_size(spec: Spec, preprocess: Preprocess, options: PruneOptions) -> int:
+    """As many as asked, or as keep a block's concat in some hundred megabytes; 2 at least."""
+    height, width = grids(spec, preprocess.input_size)[0]
+    return min(options.batch_size, max(2, _PIXELS_AT_ONCE // (height * width)))
 
 
 def _select(
-    network: DenseNet,
+    network: Network,
     groups: tuple[Group, ...],
     images: _Images | None,
     preprocess: Preprocess,
@@ -154,7 +164,7 @@ def _select(
 
 
 def _scores(
-    network: DenseNet, groups: tuple[Group, ...], images: _Images | None, options: PruneOptions
+    network: Network, groups: tuple[Group, ...], images: _Images | None, options: PruneOptions
 ) -> Scores:
     if options.importance == "taylor" and images is not None:
         return taylor(network, groups, images.batches("importance"))
@@ -163,7 +173,7 @@ def _scores(
     return magnitude(network, groups)
 
 
-def _golden(pruned: DenseNet, images: _Images) -> _Golden:
+def _golden(pruned: Network, images: _Images) -> _Golden:
     first = images.first()
     with torch.inference_mode():
         logits = pruned(torch.from_numpy(first)).numpy()
@@ -181,8 +191,8 @@ def _parents(model: Model, images: _Images | None) -> dict[str, str]:
 
 
 def _report(
-    before: DenseNetSpec,
-    after: DenseNetSpec,
+    before: Spec,
+    after: Spec,
     groups: tuple[Group, ...],
     preprocess: Preprocess,
     options: PruneOptions,

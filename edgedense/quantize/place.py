@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedense.errors import InputError
-from edgedense.graph.nodes import FP16_MAX, Array, Conv, Graph, Linear, Node, Quantize, Weighted
+from edgedense.graph.nodes import FP16_MAX, Array, Graph, Node, Quantize, Weighted, out_axis
 
 
 def quantized_nodes(graph: Graph, skip: Iterable[str] = ()) -> tuple[Weighted, ...]:
-    """The nodes that run in INT8: every convolution and the classifier, but those in ``skip``."""
+    """The nodes that run in INT8: every convolution and classifier, but those in ``skip``."""
     skipped = frozenset(skip)
     return tuple(node for node in graph.weighted() if node.name not in skipped)
 
@@ -30,7 +30,7 @@ def place_conv(graph: Graph, amax: Mapping[str, float], skip: Iterable[str] = ()
     nodes: list[Node] = []
     pairs: dict[str, str] = {}
     for node in graph.nodes:
-        if isinstance(node, Conv | Linear) and node.name in chosen:
+        if isinstance(node, Weighted) and node.name in chosen:
             if node.input not in pairs:
                 pairs[node.input] = f"{node.input}.qdq"
                 scale = representable(amax[node.input] / 127, node.input)
@@ -44,7 +44,8 @@ def place_conv(graph: Graph, amax: Mapping[str, float], skip: Iterable[str] = ()
 
 def weight_scales(node: Weighted) -> Array:
     """Scales (out,) that map each output channel's largest weight to 127."""
-    peak = np.abs(node.weight).reshape(len(node.weight), -1).max(axis=1)
+    by_output = np.moveaxis(node.weight, out_axis(node), 0)
+    peak = np.abs(by_output).reshape(len(by_output), -1).max(axis=1)
     return representable(peak.astype(np.float64) / 127, node.name)
 
 

@@ -18,7 +18,6 @@ from edgedense.densenet.checkpoints import Model, check_channels
 from edgedense.densenet.count import describe
 from edgedense.engines.pytorch import interface_of
 from edgedense.engines.reference import RecordedReference, save_reference
-from edgedense.engines.runner import Interface
 from edgedense.errors import InputError
 from edgedense.graph.export import Float, export_onnx
 from edgedense.graph.lower import lower
@@ -32,8 +31,9 @@ from edgedense.quantize.verify import check_fp32, check_onnx, decibels, pytorch_
 
 STAGE = "quantize"
 MIN_IMAGES = 16
-GOLDEN_IMAGES = 8
-_JUDGED_IMAGES = 32
+# each with its logits; those of a segmentation network have megabytes
+GOLDEN_IMAGES = {"classification": 8, "segmentation": 2}
+_JUDGED_IMAGES = {"classification": 32, "segmentation": 4}
 _PIXELS_AT_ONCE = 8 * 224 * 224
 
 
@@ -115,7 +115,8 @@ def quantize(
     if reference is not None:
         refuse_overlap(seen.content, reference.content, [item.name for item in sample.items])
     placed = place_conv(graph, amax, options.skip)
-    judged = _judge(model, graph, placed, _first_images(sample, preprocess))
+    judged = _judge(model, graph, placed, sample, preprocess)
+    golden = judged.first(GOLDEN_IMAGES[model.spec.task])
     with artifact.create(
         destination,
         STAGE,
@@ -127,10 +128,14 @@ def quantize(
         interface = interface_of(model.spec, preprocess.input_size)
         draft.interface = interface.to_dict()
         draft.model = description
-        metadata = {"edgedense.preprocess": json.dumps(preprocess.to_dict())}
+        metadata = {
+            "edgedense.preprocess": json.dumps(preprocess.to_dict()),
+            "edgedense.activation": model.spec.activation,
+        }
         paths = _export(graph, placed, draft.path, metadata, options.rest)
-        agreement = _check_files(paths, interface, judged)
-        _write_golden(judged, draft.path / artifact.GOLDEN_FILE)
+        agreement = check_onnx(paths, interface, golden.images, golden.fp32, golden.simulated)
+        path = draft.path / artifact.GOLDEN_FILE
+        np.savez(path, images=golden.images, logits=golden.fp32)
         artifact.write_json(
             draft.path / artifact.CALIBRATION_FILE, _record(model, seen, amax, sample)
         )
@@ -176,6 +181,10 @@ class _Judged:
     fp32: Array
     simulated: Array
 
+    def first(self, count: int) -> _Judged:
+        """The first ``count`` of them."""
+        return _Judged(self.images[:count], self.fp32[:count], self.simulated[:count])
+
 
 def _check_skip(graph: Graph, skip: tuple[str, ...]) -> None:
     names = [node.name for node in graph.weighted()]
@@ -211,14 +220,14 @@ def _batch_size(preprocess: Preprocess) -> int:
     return max(1, min(32, _PIXELS_AT_ONCE // (height * width)))
 
 
-def _first_images(sample: ImageSet, preprocess: Preprocess) -> Array:
-    picked = replace(sample, items=sample.items[:: max(1, len(sample) // _JUDGED_IMAGES)])
-    return next(iter(batches(picked, preprocess, _JUDGED_IMAGES))).images
-
-
-def _judge(model: Model, graph: Graph, placed: Graph, images: Array) -> _Judged:
+def _judge(
+    model: Model, graph: Graph, placed: Graph, sample: ImageSet, preprocess: Preprocess
+) -> _Judged:
+    count = _JUDGED_IMAGES[model.spec.task]
+    picked = replace(sample, items=sample.items[:: max(1, len(sample) // count)])
+    images = next(iter(batches(picked, preprocess, count))).images
     whole, simulation = GraphRunner(graph), GraphRunner(placed)
-    parts = np.array_split(images, math.ceil(len(images) / GOLDEN_IMAGES))
+    parts = np.array_split(images, math.ceil(len(images) / GOLDEN_IMAGES[model.spec.task]))
     fp32 = np.concatenate([pytorch_logits(model.network, part) for part in parts])
     check_fp32(fp32, np.concatenate([whole(part) for part in parts]), "the deployed graph")
     return _Judged(images, fp32, np.concatenate([simulation(part) for part in parts]))
@@ -236,18 +245,6 @@ def _export(
             paths[name] = directory / f"{name}.onnx"
             export_onnx(source, paths[name], float_type, metadata)
     return paths
-
-
-def _check_files(paths: dict[str, Path], interface: Interface, judged: _Judged) -> dict[str, float]:
-    first = slice(0, GOLDEN_IMAGES)
-    return check_onnx(
-        paths, interface, judged.images[first], judged.fp32[first], judged.simulated[first]
-    )
-
-
-def _write_golden(judged: _Judged, path: Path) -> None:
-    first = slice(0, GOLDEN_IMAGES)
-    np.savez(path, images=judged.images[first], logits=judged.fp32[first])
 
 
 def _record(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edgedense.densenet.network import DenseNet
+from edgedense.densenet.family import Network
 from edgedense.engines.onnxruntime import OnnxRunner
 from edgedense.engines.runner import Interface
 from edgedense.errors import EdgedenseError, InputError
@@ -26,7 +26,7 @@ FP16_CEILING_DB = 40.0
 FP16_SQNR_DB = 25.0
 
 
-def pytorch_logits(network: DenseNet, images: Array) -> Array:
+def pytorch_logits(network: Network, images: Array) -> Array:
     """FP32 logits of the PyTorch network. Errors: InputError where they are not finite."""
     with torch.inference_mode():
         logits: Array = network(torch.from_numpy(images)).numpy()
