@@ -1,9 +1,9 @@
 """What TensorRT asks of an explicit-Q/DQ ONNX file, as one list of complaints.
 
-Rules: zero-points present, int8 and 0; activations per tensor, weights per output channel (axis
-0); biases never quantized; scales positive, finite, of the type that the other tensors have; no
-operator that only ONNX Runtime knows; no single-input concat; no unfolded BN behind a convolution;
-opset 17 (FP32) or 19 (FP16).
+Rules: zero-points present, int8 and 0; activations per tensor, weights per output channel (axis 0;
+1 of transposed convolutions); biases never quantized; scales positive, finite, of the type that the
+other tensors have; no operator that only ONNX Runtime knows; no single-input concat; no unfolded BN
+behind a convolution; opset 17 (FP32) or 19 (FP16).
 """
 
 from __future__ import annotations
@@ -19,9 +19,18 @@ from onnx import numpy_helper, shape_inference
 OPERATORS = frozenset(
     (
         *("Conv", "Gemm", "BatchNormalization", "Relu", "Concat", "AveragePool", "MaxPool"),
-        *("GlobalAveragePool", "Flatten", "QuantizeLinear", "DequantizeLinear", "Cast"),
+        *(
+            "ConvTranspose",
+            "Pad",
+            "GlobalAveragePool",
+            "Flatten",
+            "QuantizeLinear",
+            "DequantizeLinear",
+            "Cast",
+        ),
     )
 )
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
 OPSET = {"fp32": 17, "fp16": 19}
 FLOAT = {"fp32": onnx.TensorProto.FLOAT, "fp16": onnx.TensorProto.FLOAT16}
 
@@ -47,7 +56,7 @@ class File:
                 found.append(f"{node.name}: concat of one value")
             if node.op_type == "BatchNormalization" and self._could_fold(node.input[0]):
                 found.append(f"{node.name}: BN is not folded into the convolution before it")
-            if node.op_type in ("Conv", "Gemm") and node.input[2] not in self.constants:
+            if node.op_type in WEIGHTED and node.input[2] not in self.constants:
                 found.append(f"{node.name}: its bias is computed")
         return found
 
@@ -56,7 +65,7 @@ class File:
         return [
             node
             for node in self.nodes
-            if node.op_type in ("Conv", "Gemm")
+            if node.op_type in WEIGHTED
             and [self._made_by(name) for name in node.input[:2]] == ["DequantizeLinear"] * 2
         ]
 
@@ -91,7 +100,9 @@ class File:
         wrong = [n for n, t in self.types.items() if n not in ends and t not in allowed]
         wrong += [n for n in ends if self.types[n] != onnx.TensorProto.FLOAT]
         dtypes = (np.int8, np.float32 if self.rest == "fp32" else np.float16)
-        wrong += [n for n, value in self.constants.items() if value.dtype not in dtypes]
+        borders = {node.input[1] for node in self.nodes if node.op_type == "Pad"}
+        floats = {n: v for n, v in self.constants.items() if n not in borders}
+        wrong += [n for n, value in floats.items() if value.dtype not in dtypes]
         casts = sum(node.op_type == "Cast" for node in self.nodes)
         if casts != (0 if self.rest == "fp32" else 2):
             wrong.append(f"{casts} casts")
@@ -120,19 +131,23 @@ class File:
                 wrong.append("not followed by one DequantizeLinear")
             elif list(pairs[0].input[1:]) != list(node.input[1:]):
                 wrong.append("the pair has two scales")
-            if self._made_by(node.input[0]) in ("Conv", "BatchNormalization", "Concat"):
-                wrong.append(f"quantizes a {self._made_by(node.input[0])}")
+            else:
+                users = [n for n in self.nodes if pairs[0].output[0] in n.input]
+                wrong += [f"read by {n.op_type}" for n in users if n.op_type not in WEIGHTED]
+            if self._made_by(node.input[0]) == "BatchNormalization":
+                wrong.append("quantizes a BN")
         return wrong
 
     def _weight(self, node: onnx.NodeProto) -> list[str]:
         value, scale = (self.constants[name] for name in node.input[:2])
         axis = [attribute.i for attribute in node.attribute if attribute.name == "axis"]
         wrong = [] if value.dtype == np.int8 and value.ndim >= 2 else ["is no int8 weight"]
-        if axis != [0] or scale.shape != value.shape[:1]:
+        readers = [n for n in self.nodes if node.output[0] in n.input]
+        out = 1 if any(n.op_type == "ConvTranspose" for n in readers) else 0
+        if axis != [out] or scale.shape != value.shape[out : out + 1]:
             wrong.append("weight is not per output channel")
         if (value == -128).any():
             wrong.append("weight of -128")
-        readers = [n for n in self.nodes if node.output[0] in n.input]
         if any(list(n.input).index(node.output[0]) != 1 for n in readers):
             wrong.append("dequantizes something that is no weight")
         return wrong

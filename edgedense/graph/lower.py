@@ -13,11 +13,9 @@ from edgedense.densenet.fc_network import FCDenseNet
 from edgedense.densenet.network import Block, DenseNet, Layer, Transition
 from edgedense.densenet.spec import INPUT, OUTPUT
 from edgedense.densenet.stem import same_padding
-from edgedense.graph.build import Builder, affine_of
+from edgedense.graph.build import Builder
 from edgedense.graph.lower_fc import lower_fc
 from edgedense.graph.nodes import GlobalPool, Graph, Pad, Pool, Relu
-
-__all__ = ["affine_of", "lower"]
 
 
 def lower(network: Network, input_size: tuple[int, int]) -> Graph:

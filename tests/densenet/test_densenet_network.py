@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import images, logits, relative_error, sizes, specs, tiny, trained
+from nets import images, logits, relative_error, sizes, specs, tiny, tiramisus, trained
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
@@ -25,7 +25,7 @@ class Paper:
     def __init__(self, network: DenseNet) -> None:
         state = network.state_dict()
         self.state = {key: value.numpy().astype(np.float64) for key, value in state.items()}
-        self.pool = network.spec.pool
+        self.spec = network.spec
 
     def __call__(self, x: Doubles) -> Doubles:
         x = self.stem(x)
@@ -33,19 +33,30 @@ class Paper:
         while f"features.denseblock{block}.denselayer1.conv1.weight" in self.state:
             if block > 1:
                 name = f"features.transition{block - 1}"
-                x = windows(self.conv(self.bn_relu(x, f"{name}.norm"), f"{name}.conv"), 2, 2)
-                x = x.mean((-1, -2)) if self.pool == "avg" else x.max((-1, -2))
+                act = self.bn_relu if self.spec.transition_relu else self.bn
+                x = windows(self.conv(act(x, f"{name}.norm"), f"{name}.conv"), 2, 2)
+                x = x.mean((-1, -2)) if self.spec.pool == "avg" else x.max((-1, -2))
             x = self.block(x, f"features.denseblock{block}")
             block += 1
         x = self.bn_relu(x, "features.norm5").mean((2, 3))
         return x @ self.state["classifier.weight"].T + self.state["classifier.bias"]
 
     def stem(self, x: Doubles) -> Doubles:
-        if self.state["features.conv0.weight"].shape[2] == 3:
+        if self.spec.stem == "cifar":
             return self.conv(x, "features.conv0")
-        x = self.bn_relu(self.conv(x, "features.conv0", stride=2), "features.norm0")
+        for number in range(len(self.spec.stem_hidden) + 1):
+            stride = 2 if number == 0 else 1
+            same = self.spec.padding == "same"
+            x = self.conv(x, f"features.conv{number}", stride, same=same)
+            x = self.bn_relu(x, f"features.norm{number}")
+        if self.spec.padding == "same":
+            return windows(same_padded(x, 3, 2, -math.inf), 3, 2).max((-1, -2))
         x = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-math.inf)
-        return windows(x, 3, 2).max((-1, -2))
+        if self.spec.stem != "deep-blur":
+            return windows(x, 3, 2).max((-1, -2))
+        x = np.pad(windows(x, 3, 1).max((-1, -2)), ((0, 0), (0, 0), (1, 1), (1, 1)), "reflect")
+        binomial = np.outer([1, 2, 1], [1, 2, 1]) / 16
+        return np.einsum("nchwij,ij->nchw", windows(x, 3, 2), binomial)
 
     def block(self, x: Doubles, name: str) -> Doubles:
         layer = 1
@@ -60,17 +71,74 @@ class Paper:
         return x
 
     def bn_relu(self, x: Doubles, name: str) -> Doubles:
+        return np.maximum(self.bn(x, name), 0)
+
+    def bn(self, x: Doubles, name: str) -> Doubles:
         gain, shift, mean, var = (
             self.state[f"{name}.{part}"][:, None, None]
             for part in ("weight", "bias", "running_mean", "running_var")
         )
-        return np.maximum((x - mean) / np.sqrt(var + 1e-5) * gain + shift, 0)
+        return (x - mean) / np.sqrt(var + self.spec.eps) * gain + shift
 
-    def conv(self, x: Doubles, name: str, stride: int = 1) -> Doubles:
+    def conv(self, x: Doubles, name: str, stride: int = 1, *, same: bool = False) -> Doubles:
         weight = self.state[f"{name}.weight"]
-        pad = weight.shape[2] // 2
-        x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-        return np.einsum("nchwij,ocij->nohw", windows(x, weight.shape[2], stride), weight)
+        kernel = weight.shape[2]
+        pad = kernel // 2
+        if same:
+            x = same_padded(x, kernel, stride, 0.0)
+        else:
+            x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+        y = np.einsum("nchwij,ocij->nohw", windows(x, kernel, stride), weight)
+        return y + self.state.get(f"{name}.bias", np.zeros(len(weight)))[:, None, None]
+
+
+def same_padded(x: Doubles, kernel: int, stride: int, value: float) -> Doubles:
+    """TensorFlow's "same": what is odd goes to the end."""
+    borders = []
+    for side in x.shape[2:]:
+        whole = max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)
+        borders.append((whole // 2, whole - whole // 2))
+    return np.pad(x, ((0, 0), (0, 0), *borders), constant_values=value)
+
+
+class Tiramisu(Paper):
+    """FC-DenseNet from arXiv 1611.09326, section 3, with each concat written out."""
+
+    def __call__(self, x: Doubles) -> Doubles:
+        x, skips = self.conv(x, "firstconv"), []
+        depth = len(self.spec.down)
+        for d in range(depth):
+            skips.append(self.layers(x, f"denseBlocksDown.{d}"))
+            x = self.bn_relu(skips[-1], f"transDownBlocks.{d}.norm")
+            x = windows(self.conv(x, f"transDownBlocks.{d}.conv"), 2, 2).max((-1, -2))
+        new = self.layers(x, "bottleneck.bottleneck")[:, x.shape[1] :]
+        for u in range(depth):
+            skip = skips.pop()
+            up = self.transposed(new, f"transUpBlocks.{u}.convTrans")
+            top, left = ((a - b) // 2 for a, b in zip(up.shape[2:], skip.shape[2:], strict=True))
+            up = up[:, :, top : top + skip.shape[2], left : left + skip.shape[3]]
+            x = np.concatenate([up, skip], 1)
+            whole = self.layers(x, f"denseBlocksUp.{u}")
+            new = whole[:, x.shape[1] :]
+        return self.conv(whole, "finalConv")
+
+    def layers(self, x: Doubles, name: str) -> Doubles:
+        layer = 0
+        while f"{name}.layers.{layer}.conv.weight" in self.state:
+            y = self.bn_relu(x, f"{name}.layers.{layer}.norm")
+            x = np.concatenate([x, self.conv(y, f"{name}.layers.{layer}.conv")], 1)
+            layer += 1
+        return x
+
+    def transposed(self, x: Doubles, name: str) -> Doubles:
+        weight, bias = self.state[f"{name}.weight"], self.state[f"{name}.bias"]
+        (n, _, h, w), (_, out, k, _) = x.shape, weight.shape
+        y = np.zeros((n, out, 2 * h - 2 + k, 2 * w - 2 + k))
+        for i in range(k):
+            for j in range(k):
+                part = np.einsum("nchw,co->nohw", x, weight[:, :, i, j])
+                y[:, :, i : i + 2 * h - 1 : 2, j : j + 2 * w - 1 : 2] += part
+        return y + bias[:, None, None]
 
 
 def windows(x: Doubles, kernel: int, stride: int) -> Doubles:
@@ -80,11 +148,12 @@ def windows(x: Doubles, kernel: int, stride: int) -> Doubles:
 @settings(deadline=None, max_examples=30)
 @given(st.data())
 def test_logits_are_those_of_the_paper(data: st.DataObject) -> None:
-    spec = data.draw(specs())
+    spec = data.draw(specs() | tiramisus())
     size = data.draw(sizes(spec))
     network = trained(spec, seed=data.draw(st.integers(0, 99)))
     x = images(spec, size, count=2)
-    wanted = Paper(network)(x.astype(np.float64))
+    paper = Tiramisu if spec.task == "segmentation" else Paper
+    wanted = paper(network)(x.astype(np.float64))
     assert relative_error(wanted, logits(network, x)) < 1e-5
 
 

@@ -13,6 +13,7 @@ from edgedense.densenet import zoo
 from edgedense.densenet.count import count_macs, count_params, describe, usual_input_size
 from edgedense.densenet.infer import infer_spec
 from edgedense.densenet.network import DenseNet
+from edgedense.densenet.recognised import Facts
 from edgedense.densenet.spec import DenseLayer, DenseNetSpec
 from edgedense.errors import InputError
 
@@ -117,10 +118,10 @@ def test_structure_is_read_off_the_weights(
 ) -> None:
     state = list(DenseNet(spec).state_dict().items())
     random.shuffle(state)  # the order of the keys says nothing
-    found = infer_spec(dict(state), tmp_path_factory.getbasetemp())
-    # what shapes cannot tell gets the usual value
-    wanted = {**spec.to_dict(), "pool": "avg", "dropout": 0.0, "eps": 1e-5}
-    assert found.to_dict() == wanted
+    # what shapes cannot tell comes from the code base, or gets the usual value
+    facts = Facts(spec.eps, spec.padding, spec.transition_relu, blur=spec.stem == "deep-blur")
+    found = infer_spec(dict(state), facts, tmp_path_factory.getbasetemp())
+    assert found.to_dict() == {**spec.to_dict(), "pool": "avg", "dropout": 0.0}
 
 
 def test_every_layer_may_have_its_own_widths() -> None:

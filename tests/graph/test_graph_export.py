@@ -10,22 +10,23 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import Floats, images, logits, relative_error, sizes, specs, tiny, trained
+from nets import Floats, images, logits, relative_error, sizes, specs, tiny, tiramisus, trained
 from onnx import helper, numpy_helper
 from onnx_rules import File
 
 from edgedense import artifact
-from edgedense.densenet.spec import DenseNetSpec
+from edgedense.densenet.family import Spec
+from edgedense.densenet.fc_spec import FCDenseNetSpec
 from edgedense.engines.onnxruntime import OnnxRunner
 from edgedense.engines.runner import Interface
 from edgedense.environment import installed
 from edgedense.errors import InputError
 from edgedense.graph.export import export_onnx
 from edgedense.graph.lower import lower
-from edgedense.graph.nodes import Affine, Conv, Graph, Linear, Node, Quantize
+from edgedense.graph.nodes import Affine, Conv, Graph, Linear, Node, Quantize, Weighted, out_axis
 from edgedense.graph.run import GraphRunner, quantized_weight
 
-SIZE = (8, 8)
+SIZE = (16, 16)
 
 
 def quantized(graph: Graph, x: Floats) -> Graph:
@@ -34,26 +35,26 @@ def quantized(graph: Graph, x: Floats) -> Graph:
     GraphRunner(graph)(x, lambda name, value: peak.setdefault(name, float(value.abs().max())))
     nodes: list[Node] = []
     for node in graph.nodes:
-        if isinstance(node, Conv | Linear):
+        if isinstance(node, Weighted):
             pair = f"{node.name}.in"
             scale = float(np.float16(max(peak[node.input], 0.1) / 120))
             nodes.append(Quantize(pair, node.input, scale))
-            rows = np.abs(node.weight).reshape(len(node.weight), -1).max(axis=1)
+            by_output = np.moveaxis(node.weight, out_axis(node), 0)
+            rows = np.abs(by_output).reshape(len(by_output), -1).max(axis=1)
             weight_scale = np.float16(np.maximum(rows, 1e-3) / 126).astype(np.float32)
             node = replace(node, input=pair, weight_scale=weight_scale)  # noqa: PLW2901
         nodes.append(node)
     return replace(graph, nodes=tuple(nodes))
 
 
-def small(spec: DenseNetSpec | None = None) -> tuple[Graph, Graph]:
+def small(spec: Spec | None = None) -> tuple[Graph, Graph]:
     spec = spec or tiny()
     graph = lower(trained(spec), SIZE)
     return graph, quantized(graph, images(spec, SIZE))
 
 
 def run(path: Path, graph: Graph, x: Floats) -> Floats:
-    classes = list(graph.weighted())[-1].weight.shape[0]
-    interface = Interface(graph.input, graph.input_shape, graph.output, (classes,))
+    interface = Interface(graph.input, graph.input_shape, graph.output, graph.output_shape)
     return OnnxRunner(path, interface, threads=1, exact=True)(x)
 
 
@@ -67,7 +68,7 @@ def sqnr_db(wanted: Floats, found: Floats) -> float:
 def test_fp32_onnx_computes_what_the_network_does(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    spec = data.draw(specs())
+    spec = data.draw(specs() | tiramisus())
     size = data.draw(sizes(spec))
     network = trained(spec, data.draw(st.integers(0, 99)))
     path = tmp_path_factory.getbasetemp() / "fp32.onnx"
@@ -84,7 +85,7 @@ def test_fp32_onnx_computes_what_the_network_does(
 def test_int8_onnx_computes_what_the_simulation_does(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    spec = data.draw(specs())
+    spec = data.draw(specs() | tiramisus())
     size = data.draw(sizes(spec))
     x = images(spec, size)
     graph = lower(trained(spec, data.draw(st.integers(0, 99))), size)
@@ -133,7 +134,7 @@ def test_int8_layers_agree_to_the_last_bit_where_sums_are_exact(tmp_path: Path) 
         tiny((1,), 1, num_classes=1),
     ],
 )
-def test_files_keep_every_rule(spec: DenseNetSpec, rest: str, tmp_path: Path) -> None:
+def test_files_keep_every_rule(spec: Spec, rest: str, tmp_path: Path) -> None:
     for graph in small(spec):
         export_onnx(graph, tmp_path / "x.onnx", rest, {})
         assert File(onnx.load(tmp_path / "x.onnx"), rest).complaints() == []
@@ -147,7 +148,7 @@ def test_ends_have_the_names_and_shapes_of_the_interface(tmp_path: Path) -> None
         for value in (*model.graph.input, *model.graph.output):
             axes = value.type.tensor_type.shape.dim
             ends[value.name] = [axis.dim_param or axis.dim_value for axis in axes]
-        assert ends == {"images": ["batch", 3, 8, 8], "logits": ["batch", 3]}
+        assert ends == {"images": ["batch", 3, *SIZE], "logits": ["batch", 3]}
         assert {p.key: p.value for p in model.metadata_props} == {"edgedense.preprocess": "{}"}
         assert json.loads(model.metadata_props[0].value) == {}
 
@@ -214,9 +215,8 @@ BREAKS: dict[str, Callable[[onnx.ModelProto], object]] = {
     "LeakyRelu is not expected": lambda m: setattr(
         node(m, "norm5.relu"), "op_type", "LeakyRelu"
     ),
-    "quantizes a Concat": lambda m: node(m, "conv0.in.q").input.__setitem__(
-        0, "denseblock1.concat"
-    ),
+    "quantizes a BN": lambda m: node(m, "conv0.in.q").input.__setitem__(0, "norm5"),
+    "read by Relu": lambda m: node(m, "norm5.relu").input.__setitem__(0, "conv0.in"),
     "type": lambda m: m.graph.node.append(
         helper.make_node("Cast", ["conv0"], ["odd"], name="odd", to=onnx.TensorProto.DOUBLE)
     ),
@@ -232,7 +232,8 @@ def test_the_checker_sees_a_broken_rule(rule: str, tmp_path: Path) -> None:
         model.graph.node.remove(node(model, "denseblock2.denselayer1.conv1.relu"))
     file = File(model, "fp32")
     if rule in (
-        "quantizes a Concat",
+        "quantizes a BN",
+        "read by Relu",
         "not folded",
         "differ in shape",
         "no explicit zero-point",
@@ -242,20 +243,31 @@ def test_the_checker_sees_a_broken_rule(rule: str, tmp_path: Path) -> None:
     assert any(rule in complaint for complaint in file.complaints())
 
 
+IMAGENET = tiny((2, 2), 8, stem="imagenet", stem_width=16)
+KINDS: dict[str, Spec] = {
+    "bc": tiny((2, 2), 8, stem_width=16),
+    "deep-blur": replace(IMAGENET, stem="deep-blur", stem_hidden=(8, 8)),
+    "same": replace(IMAGENET, padding="same"),
+    "no-relu": replace(tiny((2, 2), 8), transition_relu=False),
+    "tiramisu": FCDenseNetSpec.build([1, 2], 2, 8, num_classes=3, stem_width=16),
+}
+
+
 @pytest.mark.rtx
 @pytest.mark.skipif(not installed("tensorrt_rtx"), reason="tensorrt-rtx is not installed")
 @pytest.mark.parametrize("precision", ["int8", "fp16", "fp32"])
+@pytest.mark.parametrize("kind", ["bc", "deep-blur", "same", "no-relu", "tiramisu"])
 def test_tensorrt_rtx_parses_and_builds_it_without_complaint(
-    precision: str, tmp_path: Path
+    kind: str, precision: str, tmp_path: Path
 ) -> None:
     from edgedense.build import BuildOptions, build_engine
 
-    graph, placed = small(tiny((2, 2), 8, stem_width=16))
+    graph, placed = small(KINDS[kind])
     with artifact.create(tmp_path / "q", "quantize", parents={}, options={}) as draft:
         for rest in ("fp32", "fp16"):
             export_onnx(graph, draft.path / f"{rest}.onnx", rest, {})
             export_onnx(placed, draft.path / f"int8.{rest}.onnx", rest, {})
-        draft.interface = Interface("images", (3, *SIZE), "logits", (3,)).to_dict()
+        draft.interface = Interface("images", (3, *SIZE), "logits", graph.output_shape).to_dict()
     source = artifact.read(tmp_path / "q")
     report = build_engine(source, tmp_path / "engine", BuildOptions("rtx-ampere", precision))
     assert report.engine_bytes > 0

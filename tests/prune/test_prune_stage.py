@@ -110,7 +110,7 @@ def test_all_of_the_macs_is_the_same_network(
         ({"macs": 1.01}, "--macs 1.01"),
         ({"macs": float("nan")}, "--macs nan"),
         ({"align": 0}, "--align 0"),
-        ({"scope": "some"}, "bottleneck, all"),
+        ({"scope": "some"}, "auto, bottleneck, all"),
         ({"importance": "luck"}, "magnitude, bn-scale, taylor"),
         ({"batch_size": 1}, "2 or more"),
         ({"images": 0}, "1 or more"),
@@ -147,9 +147,9 @@ def test_a_network_without_bottlenecks(
 ) -> None:
     spec = DenseNetSpec.build([3, 3], 16, num_classes=3, in_channels=1, bottleneck=False)
     plain = Model(trained(spec), "torchvision", "0" * 64, tmp_path / "plain.pth")
-    _refused(tmp_path, "--scope all", plain, image_set(), preprocess)
-    options = PruneOptions(scope="all")
-    assert prune(plain, image_set(), preprocess, tmp_path / "p", options).share <= 0.7
+    options = PruneOptions(scope="bottleneck")
+    _refused(tmp_path, "--scope all", plain, image_set(), preprocess, options)
+    assert prune(plain, image_set(), preprocess, tmp_path / "p").share <= 0.7
 
 
 def test_an_existing_destination_is_refused(
