@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgedense.data import Batch
+from edgedense.data import VOID, Batch
 from edgedense.densenet.family import Network
 from edgedense.errors import InputError
 from edgedense.prune.groups import Group, Reader, prunable
@@ -52,9 +52,9 @@ def taylor(network: Network, groups: tuple[Group, ...], batches: Iterable[Batch]
     """Mean square, over images, of the loss that removing the channel would cost to first order.
 
     The gate of a channel is its value in all its readers at once, after BN: there it is what
-    removal takes away. The loss is the cross-entropy against the labels. Source: Molchanov et al.,
-    "Importance Estimation for Neural Network Pruning" (arXiv 1906.10771, section 3.1 and 3.2),
-    image by image. Errors: InputError where gradients are not finite.
+    removal takes away. The loss is the cross-entropy against the labels, or the masks. Source:
+    Molchanov et al., "Importance Estimation for Neural Network Pruning" (arXiv 1906.10771,
+    section 3.1 and 3.2), image by image. Errors: InputError where gradients are not finite.
     """
     totals = {group.name: torch.zeros(group.width, dtype=torch.float64) for group in groups}
     count = 0
@@ -63,8 +63,7 @@ def taylor(network: Network, groups: tuple[Group, ...], batches: Iterable[Batch]
             count += len(batch)
             # gradients must reach every BN, whatever parameters are frozen, and stay in none
             images = torch.from_numpy(batch.images).requires_grad_()
-            labels = torch.from_numpy(batch.labels)
-            loss = F.cross_entropy(network(images), labels, reduction="sum")
+            loss = _loss(network(images), batch)
             torch.autograd.grad(loss, images)
             for group in groups:
                 parts = [gates[r.seen_by][:, _rows(r, group)] for r in group.readers]
@@ -75,6 +74,14 @@ def taylor(network: Network, groups: tuple[Group, ...], batches: Iterable[Batch]
             "Check --preprocess, or use --importance magnitude.",
         )
     return {name: (total / count).numpy() for name, total in totals.items()}
+
+
+def _loss(logits: Tensor, batch: Batch) -> Tensor:
+    """Cross-entropy against the labels, or pixel by pixel against the masks."""
+    if batch.masks is None:
+        return F.cross_entropy(logits, torch.from_numpy(batch.labels), reduction="sum")
+    masks = torch.from_numpy(batch.masks).long()
+    return F.cross_entropy(logits, masks, reduction="sum", ignore_index=VOID)
 
 
 @contextlib.contextmanager

@@ -94,11 +94,17 @@ class _Images:
     preprocess: Preprocess
     batch_size: int
     golden: int
+    mask_classes: int | None
     progress: Progress
 
     def batches(self, label: str) -> Iterator[Batch]:
         return batches(
-            self.sample, self.preprocess, self.batch_size, progress=self.progress, label=label
+            self.sample,
+            self.preprocess,
+            self.batch_size,
+            mask_classes=self.mask_classes,
+            progress=self.progress,
+            label=label,
         )
 
     def first(self) -> NDArray[np.float32]:
@@ -133,8 +139,16 @@ def _images(
             )
         return None
     golden = GOLDEN_IMAGES[spec.task]
-    if options.importance == "taylor":
+    mask_classes = None
+    if options.importance == "taylor" and spec.task == "segmentation":
+        mask_classes = spec.num_classes
+    elif options.importance == "taylor":
         calibration.check_labels(spec.num_classes)
+    if mask_classes and not calibration.has_masks:
+        raise InputError(
+            f"{calibration.source} has no masks, which --importance taylor needs",
+            "Give a folder with images/ and masks/ inside, or another --importance.",
+        )
     sample = calibration.sample(options.images if options.needs_images else golden, options.seed)
     if options.needs_images and len(sample) < MIN_IMAGES:
         raise InputError(
@@ -143,7 +157,7 @@ def _images(
             "Give some hundred images from the training set (512 is the default).",
         )
     batch_size = _batch_size(spec, preprocess, options)
-    return _Images(sample, preprocess, batch_size, golden, progress)
+    return _Images(sample, preprocess, batch_size, golden, mask_classes, progress)
 
 
 def _batch_size(spec: Spec, preprocess: Preprocess, options: PruneOptions) -> int:

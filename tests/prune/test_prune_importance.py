@@ -1,13 +1,16 @@
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from prune_nets import images, logits, specs, trained
+from torch.nn import ConvTranspose2d
 from torch.nn import functional as F
 
 from edgedense.data import Batch
+from edgedense.densenet.fc_spec import FCDenseNetSpec
 from edgedense.densenet.network import DenseNet
 from edgedense.densenet.spec import DenseNetSpec
 from edgedense.errors import InputError
@@ -26,9 +29,14 @@ def gated(network: DenseNet, group: Group, channel: int, gate: float) -> DenseNe
     """A copy in float64 in which all readers see ``gate`` times the channel."""
     network = copy.deepcopy(network).double()
     for reader in group.readers:
-        norm = dict(network.named_modules())[reader.norm]
-        norm.weight.data[reader.offset + channel] *= gate
-        norm.bias.data[reader.offset + channel] *= gate
+        modules = dict(network.named_modules())
+        if reader.norm is not None:
+            norm = modules[reader.norm]
+            norm.weight.data[reader.offset + channel] *= gate
+            norm.bias.data[reader.offset + channel] *= gate
+        else:
+            axis = 0 if isinstance(modules[reader.layer], ConvTranspose2d) else 1
+            modules[reader.layer].weight.data.movedim(axis, 0)[reader.offset + channel] *= gate
     return network
 
 
@@ -53,6 +61,29 @@ def test_taylor_is_the_squared_slope_of_the_loss_along_the_channels_gate(stem: s
                 slopes.append(float(high - low) / (2 * step))
             wanted = float(np.mean(np.square(slopes)))
             assert found[group.name][channel] == pytest.approx(wanted, rel=1e-2, abs=1e-9)
+
+
+def test_taylor_of_a_segmentation_network_goes_by_its_masks() -> None:
+    spec = FCDenseNetSpec.build([1, 2], 2, 3, num_classes=3, stem_width=4)
+    network, x = trained(spec), images(spec, 1)
+    masks = np.random.default_rng(0).integers(0, 3, (1, 8, 8)).astype(np.uint8)
+    masks[0, :2] = 255
+    batch = replace(batch_of(x, [-1]), masks=masks)
+    groups = prunable(spec, "all")
+    found = taylor(network, groups, [batch])
+    target, step = torch.from_numpy(masks).long(), 1e-5
+    for group in groups:
+        low, high = (
+            F.cross_entropy(
+                logits(gated(network, group, 0, gate), x.double()),
+                target,
+                reduction="sum",
+                ignore_index=255,
+            )
+            for gate in (1 - step, 1 + step)
+        )
+        wanted = float((high - low) / (2 * step)) ** 2
+        assert found[group.name][0] == pytest.approx(wanted, rel=1e-2, abs=1e-6)
 
 
 def test_taylor_leaves_the_network_as_it_was_even_frozen_and_without_autograd() -> None:

@@ -1,16 +1,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import specs, tiny, trained
+from nets import specs, tiny, tiramisus, trained
 
 from edgedense.errors import InputError
 from edgedense.graph.lower import lower
-from edgedense.graph.nodes import Concat, Conv, Graph, Linear, Quantize, inputs_of
+from edgedense.graph.nodes import (
+    Affine,
+    Concat,
+    Conv,
+    ConvTranspose,
+    Graph,
+    Quantize,
+    Weighted,
+    inputs_of,
+)
 from edgedense.graph.run import quantized_weight
 from edgedense.quantize.place import place_conv, quantized_nodes, representable, weight_scales
 
@@ -58,12 +68,20 @@ def test_weight_scales_never_clip_and_waste_little(seed: int, size: float) -> No
     assert (np.abs(codes).reshape(6, -1).max(axis=1)[full] >= 126).all()
 
 
+def test_weight_scales_of_a_transposed_convolution_are_by_output_channel() -> None:
+    weight = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 2, 2)
+    node = ConvTranspose("t", "x", weight, np.zeros(3, np.float32), 2)
+    np.testing.assert_array_equal(
+        weight_scales(node), representable(weight.max(axis=(0, 2, 3)) / 127.0, "t")
+    )
+
+
 def amax_of(graph: Graph) -> dict[str, float]:
     return {node.input: 2.0 + i for i, node in enumerate(graph.weighted())}
 
 
 @settings(deadline=None, max_examples=25)
-@given(specs(), st.data())
+@given(specs() | tiramisus(), st.data())
 def test_every_weighted_node_reads_one_pair_unless_skipped(
     spec: object, data: st.DataObject
 ) -> None:
@@ -92,11 +110,13 @@ def test_every_weighted_node_reads_one_pair_unless_skipped(
     pairs = [node for node in placed.nodes if isinstance(node, Quantize)]
     assert len(pairs) == len(names) - len(skip)
     for pair in pairs:
-        assert {type(n) for n in placed.nodes if pair.name in inputs_of(n)} <= {Conv, Linear}
+        assert {type(n) for n in placed.nodes if pair.name in inputs_of(n)} <= set(
+            get_args(Weighted)
+        )
         assert readers[pair.name] == 1
-        assert not isinstance(by_name.get(pair.input), Conv | Concat | Quantize)
-    others = [node for node in placed.nodes if not isinstance(node, Conv | Linear | Quantize)]
-    assert others == [n for n in graph.nodes if not isinstance(n, Conv | Linear)]
+        assert not isinstance(by_name.get(pair.input), Affine | Quantize)
+    others = [node for node in placed.nodes if not isinstance(node, Weighted | Quantize)]
+    assert others == [n for n in graph.nodes if not isinstance(n, Weighted)]
 
 
 def test_readers_of_one_value_share_its_pair() -> None:
