@@ -26,6 +26,7 @@ HOMES = {
     "pycuda": ("pycuda", "device"),
     "tensorrt_rtx": ("tensorrt-rtx", "rtx"),
     "sklearn": ("scikit-learn", "demo"),
+    "h5py": ("h5py", "keras"),
 }
 
 

@@ -19,22 +19,28 @@ ROOT = Path(edgedense.__file__).parent
 FLOORS = (
     {""},
     {"errors"},
-    {"environment", "progress"},
+    {"environment", "progress", "distributed"},
     {"artifact"},
     {"data", "densenet", "stats", "targets"},
     {"engines", "graph"},
-    {"prune", "quantize", "build", "validate", "benchmark"},
+    {"importing", "prune", "quantize", "build", "validate", "benchmark", "train"},
     {"pipeline", "report", "demo", "doctor"},
     {"cli"},
+    {"__main__"},
 )
 # the only homes of each heavy library: a room with all its modules, or one module
 HOMES = {
-    "torch": {"densenet", "graph", "prune", "quantize", "engines.pytorch", "demo"},
+    "torch": {
+        *("densenet", "graph", "prune", "quantize", "train", "demo"),
+        *("engines.pytorch", "distributed"),
+    },
     "torch_pruning": {"prune.remove"},
     "onnx": {"graph.export", "build.cpu"},
     "onnxruntime": {"engines.onnxruntime"},
-    "safetensors": {"densenet.checkpoints"},
+    "safetensors": {"densenet.checkpoints", "densenet.torch_file"},
     "sklearn": {"demo"},
+    "h5py": {"densenet.keras_file"},
+    "google": {"densenet.caffe", "densenet.caffe_proto"},  # protobuf comes with onnx
     "tensorrt": set(),
     "tensorrt_rtx": set(),
     "pycuda": {"engines.tensorrt", "build.tensorrt"},

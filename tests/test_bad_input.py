@@ -253,7 +253,7 @@ def test_missing_preprocessing_lists_the_presets(tiny: Any, refused: Call, tmp_p
     ):
         said = refused(*words)
         assert "preprocessing is unknown" in said
-        assert "imagenet|cifar10|cifar100|digits or a TOML file" in said
+        assert "imagenet|cifar10|cifar100|digits|caffe|xray|camvid or a TOML file" in said
         assert "imagenet, cifar10, cifar100, digits" in refused(*words, "--preprocess", "cifar")
 
 

@@ -94,7 +94,9 @@ def deploy(
 
     calibration, data = params.read_set(calib), params.read_set(evaluation)
     loaded = params.read_model(model)
-    chosen = params.choose_preprocess(preprocess, loaded.preprocess, calibration, data)
+    chosen = params.choose_preprocess(
+        preprocess, loaded.preprocess, calibration, data, preset=loaded.preset
+    )
     inputs = Inputs(loaded, calibration, data, chosen)
     return execute(inputs, output, _options(macs=macs, **asked), dry_run=dry_run, as_json=as_json)
 

@@ -16,15 +16,22 @@ from edgedense.cli.build_engine import build_engine
 from edgedense.cli.demo import demo
 from edgedense.cli.deploy import deploy
 from edgedense.cli.doctor import doctor
+from edgedense.cli.finetune import finetune
+from edgedense.cli.import_model import import_model
 from edgedense.cli.inspect import inspect
+from edgedense.cli.models import models
 from edgedense.cli.prune import prune
 from edgedense.cli.quantize import quantize
 from edgedense.cli.report import report
 from edgedense.cli.targets import targets
 from edgedense.cli.terminal import emit
+from edgedense.cli.train import train
 from edgedense.cli.validate import validate
+from edgedense.distributed import Finished, leave
 from edgedense.errors import EdgedenseError
 
+# what several processes do together under torchrun; the rest is done by the first alone
+SHARED = frozenset({"train", "finetune", "quantize", "validate"})
 EXIT_USAGE, EXIT_BUG, EXIT_INTERRUPTED = 2, 70, 130
 
 
@@ -47,18 +54,21 @@ def cli(context: click.Context) -> None:
     """Make a trained DenseNet ready for an NVIDIA edge device, and prove that it still works.
 
     \b
-    The order of work:  inspect → prune → quantize → build-engine
-                        → benchmark → validate → report
+    The order of work:  train → inspect → prune → finetune → quantize
+                        → build-engine → benchmark → validate → report
     All of it at once:  edgedense deploy MODEL --calib SET --eval SET -o RUN
     Never seen it?      edgedense demo
     """
+    if context.invoked_subcommand not in SHARED:
+        leave()
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
 for command in (
-    *(inspect, prune, quantize, build_engine, benchmark, validate, report),
-    *(deploy, demo, targets, doctor),
+    *(train, inspect, import_model, prune, finetune, quantize),
+    *(build_engine, benchmark, validate, report),
+    *(deploy, demo, models, targets, doctor),
 ):
     cli.add_command(command)
 
@@ -78,6 +88,8 @@ def main() -> NoReturn:
         if error.exit_code == EXIT_BUG:
             traceback.print_exc()
         sys.exit(_tell(error.what, error.remedy, error.exit_code))
+    except Finished:
+        sys.exit(0)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone; there is nobody to tell
         sys.exit(0)

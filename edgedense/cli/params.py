@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgedense.densenet.options import AS_FOUND, LoadOptions
 from edgedense.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ json_option = click.option(
 preprocess_option = click.option(
     "--preprocess",
     metavar="NAME|FILE.toml",
-    help="How images become tensors: imagenet, cifar10, cifar100, digits or a TOML file. An "
-    "artifact brings its own; a checkpoint does not say, and it is never guessed.",
+    help="How images become tensors: imagenet, cifar10, cifar100, digits, caffe, xray, camvid "
+    "or a TOML file. An artifact brings its own, and so does a checkpoint whose code base has only "
+    "one; it is never guessed.",
 )
 seed_option = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every draw."
@@ -75,7 +77,7 @@ batch_option = click.option(
 )
 
 
-def read_model(path: Path) -> Model:
+def read_model(path: Path, options: LoadOptions = AS_FOUND) -> Model:
     """Load a checkpoint or artifact (the first place where PyTorch is imported)."""
     from edgedense.environment import require
 
@@ -83,7 +85,7 @@ def read_model(path: Path) -> Model:
         require(module, "reading a trained network")
     from edgedense.densenet.checkpoints import load_model
 
-    return load_model(path)
+    return load_model(path, options)
 
 
 def read_set(path: Path) -> ImageSet:
@@ -116,9 +118,15 @@ def fp32_runner(model: Model, preprocess: Preprocess) -> TorchRunner:
 
 
 def choose_preprocess(
-    asked: str | None, recorded: dict[str, Any] | None, *sets: ImageSet
+    asked: str | None,
+    recorded: dict[str, Any] | None,
+    *sets: ImageSet,
+    preset: str | None = None,
 ) -> Preprocess:
     """The one preprocessing: what an artifact or a set's manifest records, or what was asked.
+
+    ``preset`` names the one that a checkpoint's code base trains with: it is taken where nothing
+    else tells, and what is taken must not swap its red and blue.
 
     Errors: InputError where nothing tells it, or where two sources contradict each other.
     """
@@ -128,6 +136,8 @@ def choose_preprocess(
     if recorded:
         found.append(Preprocess.from_dict(recorded))
     found.extend(images.preprocess for images in sets if images.preprocess is not None)
+    if preset and not found:
+        return PRESETS[preset]
     if not found:
         raise InputError(
             "preprocessing is unknown: the checkpoint does not say how its images were normalised",
@@ -139,4 +149,15 @@ def choose_preprocess(
                 f"two different preprocessings: {found[0].name} and {other.name}",
                 "Leave --preprocess away: an artifact and a manifest bring their own.",
             )
+    if preset:
+        _check_colour(found[0], PRESETS[preset])
     return found[0]
+
+
+def _check_colour(chosen: Preprocess, usual: Preprocess) -> None:
+    if {chosen.colour, usual.colour} == {"RGB", "BGR"}:
+        raise InputError(
+            f"preprocessing {chosen.name} gives {chosen.colour} images, and the checkpoint's code "
+            f"base trains on {usual.colour} ({usual.name})",
+            f'Leave --preprocess away, or give a TOML file with colour = "{usual.colour}".',
+        )

@@ -80,7 +80,7 @@ def prune(
 
     calibration = params.read_set(calib) if calib else None
     given = [calibration] if calibration else []
-    chosen = params.choose_preprocess(preprocess, loaded.preprocess, *given)
+    chosen = params.choose_preprocess(preprocess, loaded.preprocess, *given, preset=loaded.preset)
     options = PruneOptions(
         macs=macs,
         scope=scope,

@@ -9,6 +9,7 @@ import click
 
 from edgedense.cli import params
 from edgedense.cli.terminal import Terminal, emit, number, size
+from edgedense.distributed import joined
 from edgedense.environment import require
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def quantize(
 ) -> None:
     """Quantize to INT8 and export ONNX with explicit Q/DQ.
 
-    Nothing is written before the files were seen to compute what PyTorch computes.
+    Nothing is written before the files were seen to compute what PyTorch computes. Under torchrun
+    calibration and --eval are shared out, with the same result to the last bit.
 
     \b
     Example:  edgedense quantize net.pth -o int8 --calib train/
@@ -89,7 +91,9 @@ def quantize(
     from edgedense.quantize import QuantizeOptions
     from edgedense.quantize import quantize as run
 
-    chosen = params.choose_preprocess(preprocess, loaded.preprocess, calibration)
+    chosen = params.choose_preprocess(
+        preprocess, loaded.preprocess, calibration, preset=loaded.preset
+    )
     stem = ("conv0",) if skip_stem else ()
     options = QuantizeOptions(
         calibrator=calibrator,
@@ -101,10 +105,11 @@ def quantize(
     )
     terminal = Terminal()
     recorded = None
-    if evaluation is not None:
-        original = params.read_model(reference) if reference else loaded
-        recorded = params.record(original, evaluation, chosen, terminal)
-    found = run(loaded, calibration, chosen, output, options, recorded, terminal)
+    with joined():
+        if evaluation is not None:
+            original = params.read_model(reference) if reference else loaded
+            recorded = params.record(original, evaluation, chosen, terminal)
+        found = run(loaded, calibration, chosen, output, options, recorded, terminal)
     if as_json:
         emit(found.to_dict())
         return

@@ -19,6 +19,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from edgedense.distributed import world
+
 T = TypeVar("T")
 
 
@@ -30,6 +32,7 @@ class Terminal:
             stderr=True,
             highlight=False,
             soft_wrap=True,
+            quiet=not world().first,  # of several processes one speaks
             color_system=None if os.environ.get("NO_COLOR") else "auto",  # bold is a code too
         )
 
@@ -80,7 +83,8 @@ class Terminal:
 
 def emit(value: dict[str, Any]) -> None:
     """Print the one JSON object of ``--json``."""
-    click.echo(json.dumps(value, indent=1, allow_nan=False))
+    if world().first:
+        click.echo(json.dumps(value, indent=1, allow_nan=False))
 
 
 def percent(value: float | None) -> str:

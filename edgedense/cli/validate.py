@@ -11,6 +11,7 @@ import click
 from edgedense.cli import params
 from edgedense.cli.engines import fp32_of, opened, reference_of
 from edgedense.cli.terminal import Terminal, emit, number, percent
+from edgedense.distributed import joined, world
 from edgedense.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from edgedense.data import ImageSet
     from edgedense.engines.runner import Runner
     from edgedense.validate import Baseline, ValidateReport
+
+
+_WORST = 3
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,15 @@ class _Asked:
     min_speedup: float | None
     baseline: Path | None
     write_baseline: Path | None
+    ignore_class: tuple[int, ...]
     force: bool
 
 
 @click.command()
 @params.engine_argument
-@click.option("--data", type=params.PATH, required=True, help="Labelled evaluation images.")
+@click.option(
+    "--data", type=params.PATH, required=True, help="Evaluation images with labels or masks."
+)
 @click.option(
     "--reference",
     type=params.PATH,
@@ -47,7 +54,7 @@ class _Asked:
     default=1.0,
     show_default=True,
     metavar="PP",
-    help="Gate: top-1 may fall by this many percentage points.",
+    help="Gate: top-1 (segmentation: mean IoU) may fall by this many percentage points.",
 )
 @click.option(
     "--min-speedup",
@@ -58,6 +65,13 @@ class _Asked:
 @click.option("--baseline", type=params.PATH, metavar="FILE", help="Gate: no worse than before.")
 @click.option("--write-baseline", type=params.PATH, metavar="FILE", help="Remember the result.")
 @click.option("--force", is_flag=True, help="Compare with a baseline of another device or set.")
+@click.option(
+    "--ignore-class",
+    type=click.IntRange(0, 255),
+    multiple=True,
+    metavar="N",
+    help="A mask value that is void too (255 always is); may be given several times.",
+)
 @params.output_option(required=False)
 @params.json_option
 def validate(engine: Path, data: Path, output: Path | None, as_json: bool, **asked: Any) -> int:
@@ -73,10 +87,11 @@ def validate(engine: Path, data: Path, output: Path | None, as_json: bool, **ask
     if output is not None:
         artifact.check_absent(output)
     terminal = Terminal()
-    source, images = artifact.read(engine), params.read_set(data)
-    found = _validate(source, images, _Asked(**asked), terminal)
+    wanted = _Asked(**asked)
+    source, images = artifact.read(engine), _read_set(data, wanted)
+    found = _validate(source, images, wanted, terminal)
     if output is not None:
-        _write(output, found, source, images, asked["reference"])
+        _write(output, found, source, images, wanted)
     if as_json:
         emit(found.to_dict())
     else:
@@ -86,20 +101,60 @@ def validate(engine: Path, data: Path, output: Path | None, as_json: bool, **ask
 
 def show(terminal: Terminal, name: str, found: dict[str, Any]) -> None:
     """Print accuracy, agreement and the verdict."""
-    reference, engine = found["reference"] or {}, found["engine"]
-    rows = [
-        ("top-1", percent(reference.get("top1")), percent(engine["top1"])),
-        ("top-5", percent(reference.get("top5")), percent(engine["top5"])),
-    ]
+    dense = found["task"] == "segmentation"
+    rows = _segmentation(found) if dense else _classification(found)
     terminal.table(f"{name} on {found['samples']} images", ("", "FP32", "engine"), rows)
     if found["drop_pp"] is not None:
         low, high = found["drop_ci95"]
-        terminal.say(f"drop {found['drop_pp']:.2f} pp (95 % {low:.2f} to {high:.2f})")
+        what = "mIoU drop" if dense else "drop"
+        terminal.say(f"{what} {found['drop_pp']:.2f} pp (95 % {low:.2f} to {high:.2f})")
     agreement, sqnr = percent(found["agreement"]), number(found["logit_sqnr_db"], 1)
-    terminal.say(f"same top-1 as FP32: {agreement}   logit SQNR: {sqnr} dB")
+    what = "pixels of the same class" if dense else "same top-1"
+    terminal.say(f"{what} as FP32: {agreement}   logit SQNR: {sqnr} dB")
     for reason in found["reasons"]:
         terminal.say(f"  {reason}")
     terminal.say(f"verdict: {found['verdict'].upper()}")
+
+
+def _classification(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    reference, engine = found["reference"] or {}, found["engine"]
+    return [
+        ("top-1", percent(reference.get("top1")), percent(engine["top1"])),
+        ("top-5", percent(reference.get("top5")), percent(engine["top5"])),
+    ]
+
+
+def _segmentation(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Mean IoU, pixel accuracy, and IoU of the classes that lost most (else: that are worst)."""
+    reference, engine = found["reference"] or {}, found["engine"]
+    before = reference.get("iou", {})
+    present = {name: share for name, share in engine["iou"].items() if share is not None}
+    worst = sorted(present, key=lambda c: (present[c] - (before.get(c) or 0.0), present[c]))
+    return [
+        ("mIoU", percent(reference.get("miou")), percent(engine["miou"])),
+        (
+            "pixel accuracy",
+            percent(reference.get("pixel_accuracy")),
+            percent(engine["pixel_accuracy"]),
+        ),
+        *(
+            (f"IoU {name}", percent(before.get(name)), percent(present[name]))
+            for name in worst[:_WORST]
+        ),
+    ]
+
+
+def _read_set(data: Path, asked: _Asked) -> ImageSet:
+    from edgedense.validate import no_baseline
+
+    images = params.read_set(data)
+    if images.has_masks and (asked.baseline or asked.write_baseline):
+        raise no_baseline()
+    if asked.ignore_class and not images.has_masks:
+        raise InputError(
+            f"--ignore-class is for masks, and {images.source} has none", "Leave it away."
+        )
+    return images.ignoring(asked.ignore_class) if asked.ignore_class else images
 
 
 def _validate(
@@ -111,14 +166,16 @@ def _validate(
 
     require_labels(images)
     remembered = stage.read_baseline(asked.baseline) if asked.baseline else None
-    with opened(source) as runner:
-        timed = _timed(runner, source, asked, terminal)
+    # other processes only share the images: they would disturb the timing
+    gate = asked.min_speedup if world().first else None
+    with opened(source) as runner, joined():
+        timed = _timed(runner, source, asked, terminal) if world().first else None
         found = stage.validate(
             runner,
             images,
             params.choose_preprocess(None, source.manifest.preprocess, images),
             reference_of(source, asked.reference),
-            stage.ValidateOptions(max_drop_pp=asked.max_drop, min_speedup=asked.min_speedup),
+            stage.ValidateOptions(max_drop_pp=asked.max_drop, min_speedup=gate),
             calibration=calibration_content(source),
             speedup=timed.speedup if timed else None,
             progress=terminal,
@@ -172,7 +229,7 @@ def _write(
     found: ValidateReport,
     source: Artifact,
     images: ImageSet,
-    reference: Path | None,
+    asked: _Asked,
 ) -> None:
     from dataclasses import asdict
 
@@ -181,12 +238,12 @@ def _write(
     from edgedense.validate import write_report
 
     parents = {"engine": source.sha256, "data": set_sha256(images)}
-    if reference is not None:
-        parents["reference"] = sha256_of(reference)
+    if asked.reference is not None:
+        parents["reference"] = sha256_of(asked.reference)
     write_report(
         output,
         found,
         parents=parents,
-        options=asdict(found.gates),
+        options={**asdict(found.gates), "ignore_class": list(asked.ignore_class)},
         preprocess=source.manifest.preprocess,
     )

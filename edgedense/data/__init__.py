@@ -5,10 +5,11 @@ from edgedense.data.loading import load_set
 from edgedense.data.manifests import write_manifest
 from edgedense.data.overlap import refuse_overlap
 from edgedense.data.preprocess import PRESETS, Preprocess, load_preprocess
-from edgedense.data.sets import ImageSet, Item, set_sha256
+from edgedense.data.sets import VOID, ImageSet, Item, set_sha256
 
 __all__ = [
     "PRESETS",
+    "VOID",
     "Batch",
     "ImageSet",
     "Item",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import struct
-import zlib
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,8 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from edgedense.data.files import LEAVE_OUT, opened
+from edgedense.data.masks import read_mask
 from edgedense.data.pixels import content_sha256, eight_bit, to_rgb
 from edgedense.data.preprocess import Preprocess
 from edgedense.data.sets import ImageSet, Item
@@ -26,11 +26,6 @@ from edgedense.errors import InputError
 from edgedense.progress import SILENT, Progress
 
 CHUNK = 8  # images for one task: enough to hide its overhead for 32x32 pixels
-# Pillow's other formats stay closed: some start programs (EPS), none carry a data set
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
-# what Pillow's parsers raise on damaged files, found by mutating tens of thousands of them
-_DAMAGED = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, zlib.error)
-_LEAVE_OUT = "Restore the file, or take it out of the set."
 
 
 @dataclass(frozen=True)
@@ -39,12 +34,15 @@ class Batch:
 
     ``images`` is float32 (N, channels, height, width), normalised; ``labels`` int64 (N,), -1 where
     unknown; ``content`` the SHA-256 (hex) of each image's decoded pixels before resizing.
+    ``masks`` is uint8 (N, height, width), the class of each pixel of ``images`` and 255 where void;
+    None where they were not asked or the set has none.
     """
 
     images: NDArray[np.float32]
     labels: NDArray[np.int64]
     content: tuple[str, ...]
     names: tuple[str, ...]
+    masks: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -55,6 +53,8 @@ class _Decoded(NamedTuple):
     label: int
     content: str
     name: str
+    size: tuple[int, int]
+    mask: NDArray[np.uint8] | None = None
 
 
 def batches(
@@ -62,12 +62,15 @@ def batches(
     preprocess: Preprocess,
     batch_size: int,
     *,
+    mask_classes: int | None = None,
     workers: int | None = None,
     progress: Progress = SILENT,
     label: str = "images",
 ) -> Iterator[Batch]:
     """Yield ``images`` in order as batches of ``batch_size``; the last one may be smaller.
 
+    ``mask_classes``, the number of a segmentation network's classes, reads the masks too and holds
+    them against it; without it they stay closed, for who needs the images alone.
     ``workers`` threads decode (None: one a core). What is decoded but not consumed is bounded by
     ``max(2 * workers, ceil(batch_size / 8)) + 1`` tasks of 8 images at 8 bits a value, so memory
     does not grow with the set. Closing the iterator ends the threads. Errors: InputError, for the
@@ -77,7 +80,7 @@ def batches(
     if batch_size < 1:
         raise InputError(f"batch size is {batch_size}", "It must be 1 or more.")
     ahead = math.ceil(batch_size / CHUNK)
-    with contextlib.closing(_stream(images, preprocess, workers, ahead)) as stream:
+    with contextlib.closing(_stream(images, preprocess, workers, ahead, mask_classes)) as stream:
         decoded = progress.track(stream, label, len(images))
         while rows := list(islice(decoded, batch_size)):
             yield Batch(
@@ -85,6 +88,7 @@ def batches(
                 labels=np.array([row.label for row in rows], np.int64),
                 content=tuple(row.content for row in rows),
                 names=tuple(row.name for row in rows),
+                masks=_masks(rows),
             )
 
 
@@ -106,17 +110,31 @@ def content_hashes(
 
 
 def _stream(
-    images: ImageSet, preprocess: Preprocess, workers: int | None, ahead: int
+    images: ImageSet,
+    preprocess: Preprocess,
+    workers: int | None,
+    ahead: int,
+    mask_classes: int | None = None,
 ) -> Generator[_Decoded, None, None]:
     workers = cores() if workers is None else workers
     if workers < 1:
         raise InputError(f"{workers} decoding threads were asked", "Ask 1 or more.")
     ahead = max(ahead, 2 * workers)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="edgedense-decode")
+
+    def decode(items: tuple[Item, ...]) -> list[_Decoded]:
+        rows = (_decode(images, item, preprocess) for item in items)
+        if mask_classes is None:
+            return list(rows)
+        return [
+            row._replace(mask=_mask(item.mask, row, images.void, preprocess, mask_classes))
+            for item, row in zip(items, rows, strict=True)
+        ]
+
     pending: deque[Future[list[_Decoded]]] = deque()
     try:
         for start in range(0, len(images), CHUNK):
-            pending.append(pool.submit(_decode_chunk, images, preprocess, start))
+            pending.append(pool.submit(decode, images.items[start : start + CHUNK]))
             if len(pending) > ahead:
                 yield from pending.popleft().result()
         while pending:
@@ -125,8 +143,9 @@ def _stream(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _decode_chunk(images: ImageSet, preprocess: Preprocess, start: int) -> list[_Decoded]:
-    return [_decode(images, item, preprocess) for item in images.items[start : start + CHUNK]]
+def _masks(rows: list[_Decoded]) -> NDArray[np.uint8] | None:
+    found = [row.mask for row in rows if row.mask is not None]
+    return np.stack(found) if len(found) == len(rows) else None
 
 
 def _decode(images: ImageSet, item: Item, preprocess: Preprocess) -> _Decoded:
@@ -141,25 +160,37 @@ def _decode(images: ImageSet, item: Item, preprocess: Preprocess) -> _Decoded:
             "Restore the image, or write the manifest again.",
         )
     label = -1 if item.label is None else item.label
-    return _Decoded(preprocess.pixels(rgb, place), label, content, item.name)
+    return _Decoded(preprocess.pixels(rgb, place), label, content, item.name, rgb.size)
+
+
+def _mask(
+    path: Path | None,
+    image: _Decoded,
+    void: tuple[int, ...],
+    preprocess: Preprocess,
+    classes: int,
+) -> NDArray[np.uint8] | None:
+    if path is None:
+        return None
+    mask = read_mask(path, void, classes)
+    if mask.size != image.size:
+        width, height = image.size
+        raise InputError(
+            f"{path}: {mask.width}x{mask.height} pixels (width x height), but its image "
+            f"{image.name} has {width}x{height}",
+            "A mask has one value for each pixel of its image: give the one that belongs to it.",
+        )
+    return preprocess.mask(mask, str(path))
 
 
 def _open(path: Path) -> Image.Image:
-    try:
-        with Image.open(path, formats=_FORMATS) as image:
-            image.load()
-            return to_rgb(image, str(path))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{path}: {error}", "Scale the image down, or leave it out.") from error
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path} is no image of a known format", _LEAVE_OUT) from error
-    except _DAMAGED as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path} cannot be read as an image ({reason})", _LEAVE_OUT) from error
+    with opened(path) as image:
+        image.load()
+        return to_rgb(image, str(path))
 
 
 def _from_array(array: NDArray[np.unsignedinteger[Any]] | None, index: int) -> Image.Image:
     if array is None:
-        raise InputError(f"image {index} belongs to an array that is absent", _LEAVE_OUT)
+        raise InputError(f"image {index} belongs to an array that is absent", LEAVE_OUT)
     pixels = array[index] if array.dtype == np.uint8 else eight_bit(array[index])
     return to_rgb(Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels))

@@ -1,4 +1,4 @@
-"""From what the user gave to an :class:`ImageSet`: a class-per-folder tree, a manifest, an .npz."""
+"""From what the user gave to an :class:`ImageSet`: folders, a manifest, an .npz."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedense.data.files import contents, identity_of, is_image, walk
 from edgedense.data.manifests import read_csv, read_json
+from edgedense.data.masks import read_pairs
 from edgedense.data.sets import MOST_CLASSES, ImageSet, Item
 from edgedense.errors import InputError
 
-SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
-    | {".ppm", ".pgm", ".pbm", ".pnm"}
+_FORMS = (
+    "Give a folder with one sub-folder per class (or with images/ and masks/), a .csv or .json "
+    "manifest, or an .npz file."
 )
-_FORMS = "Give a folder with one sub-folder per class, a .csv or .json manifest, or an .npz file."
 # what numpy and zipfile raise on damaged, encrypted and pickled archives
 _DAMAGED = (
     *(OSError, ValueError, EOFError, RuntimeError, MemoryError),
     *(zipfile.BadZipFile, zlib.error, struct.error),
 )
+_ANNOTATED = "annot"
 _ARRAYS = ("images", "labels", "class_names")
 _NPZ_FORM = (
     "Write it with numpy.savez(path, images=..., labels=...): images uint8 (N, height, width) or "
@@ -38,12 +39,14 @@ def load_set(path: Path, root: Path | None = None) -> ImageSet:
     """The images at ``path``: a folder, a ``.csv`` or ``.json`` manifest, or an ``.npz``.
 
     A manifest's paths are relative to ``root`` if it is given, else to what the manifest says,
-    else to the manifest's folder. Labels are indices into the sorted class names. Only an ``.npz``
-    is read whole (its compression leaves no choice): its memory is that of its ``images``.
+    else to the manifest's folder. Labels are indices into the sorted class names. A folder with
+    ``images`` and ``masks`` inside, or ``DIR/test`` beside ``DIR/testannot`` (the layout of
+    SegNet's CamVid), is a segmentation set, and so is a CSV file with a column ``mask``. Only an
+    ``.npz`` is read whole (its compression leaves no choice): its memory is that of its ``images``.
     Errors: InputError for whatever cannot be used, naming the file, the line or the entry.
     """
     if path.is_dir():
-        return _tree(path)
+        return _folder(path)
     if not path.exists():
         raise InputError(f"{path} does not exist", _FORMS)
     match path.suffix.lower():
@@ -56,17 +59,30 @@ def load_set(path: Path, root: Path | None = None) -> ImageSet:
     raise InputError(f"{path} is no image set", _FORMS)
 
 
+def _folder(path: Path) -> ImageSet:
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() follows links
+    annotated = absolute.parent / (absolute.name + _ANNOTATED)
+    try:
+        paired = (path / "images").is_dir() and (path / "masks").is_dir()
+        beside = annotated.is_dir()
+    except OSError as error:
+        raise InputError(f"{error.filename}: {error.strerror}", "Make it readable.") from error
+    if paired:
+        return read_pairs(path / "images", path / "masks", path)
+    return read_pairs(path, annotated, path) if beside else _tree(path)
+
+
 def _tree(root: Path) -> ImageSet:
     try:
         entries = sorted(os.scandir(root), key=lambda e: e.name)
         classes = [e.name for e in entries if e.is_dir() and not e.name.startswith(".")]
-        loose = [Path(e.path) for e in entries if _is_image(e)]
-        seen = _identity(root)
-        found = [(c, list(_walk(root / c, {seen}))) for c in classes]
+        loose = [Path(e.path) for e in entries if is_image(e)]
+        seen = identity_of(root)
+        found = [(c, list(walk(root / c, {seen}))) for c in classes]
     except OSError as error:
         raise InputError(f"{error.filename}: {error.strerror}", "Make it readable.") from error
     if not loose and not any(files for _, files in found):
-        raise InputError(f"no images in {root} ({_contents(root)})", _FORMS)
+        raise InputError(f"no images in {root} ({contents(root)})", _FORMS)
     if not classes:
         return ImageSet(str(root), tuple(Item(p, None, p.name) for p in loose))
     if loose:
@@ -74,10 +90,16 @@ def _tree(root: Path) -> ImageSet:
             f"{root} has images beside its class folders: {loose[0].name}",
             "Move them into their class folders, or remove them.",
         )
+    for name in classes:
+        if name + _ANNOTATED in classes:
+            raise InputError(
+                f"{root} holds {name} and {name}{_ANNOTATED}: images beside their masks",
+                f"Give one of its sets: {root / name}",
+            )
     for name, files in found:
         if not files:
             raise InputError(
-                f"no images in class folder {root / name} ({_contents(root / name)})",
+                f"no images in class folder {root / name} ({contents(root / name)})",
                 "Give the folder that holds one folder of images for each class.",
             )
     items = (
@@ -86,42 +108,6 @@ def _tree(root: Path) -> ImageSet:
         for file in files
     )
     return ImageSet(str(root), tuple(items), tuple(classes))
-
-
-def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
-    """Images below ``folder``, in order of their names; links are followed, each folder once."""
-    identity = _identity(folder)
-    if identity in seen:
-        return
-    seen.add(identity)
-    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _walk(folder / entry.name, seen)
-        elif _is_image(entry):
-            yield folder / entry.name
-
-
-def _is_image(entry: os.DirEntry[str]) -> bool:
-    # a broken link counts: decoding will name it, where leaving it out would hide it
-    return (
-        Path(entry.name).suffix.lower() in SUFFIXES
-        and not entry.name.startswith(".")
-        and (entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists()))
-    )
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
-
-
-def _contents(folder: Path) -> str:
-    names = sorted(p.name for p in folder.iterdir())
-    if not names:
-        return "it is empty"
-    return f"found {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
 
 
 def _npz(path: Path) -> ImageSet:

@@ -1,4 +1,4 @@
-"""Image sets written down: CSV files of path and label, and JSON manifests.
+"""Image sets written down: CSV files of path and label or mask, and JSON manifests.
 
 A JSON manifest pins a set for version control::
 
@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from edgedense.artifact import disk_errors, write_json
+from edgedense.data.masks import with_classes
 from edgedense.data.preprocess import PRESETS, Preprocess, load_preprocess
 from edgedense.data.sets import MOST_CLASSES, ImageSet, Item
 from edgedense.errors import InputError
 
 SET_FORMAT = "edgedense-set/1"
-_CSV_FORM = "Its first line must be path,label; each further line one image."
+_CSV_FORM = "Its first line must be path,label (or path,mask); each further line one image."
+_ONE_TASK = "Labels are for classification, masks for segmentation: leave one of them."
 _JSON_FORM = (
     f'Wanted: {{"format": "{SET_FORMAT}", "images": [{{"path": "a.png", "label": 0}}, ...]}}.'
 )
@@ -38,9 +40,10 @@ Label = int | str | None
 
 
 def read_csv(path: Path, root: Path | None = None) -> ImageSet:
-    """A CSV file with the columns ``path`` and, if known, ``label``; others are ignored.
+    """A CSV file with the column ``path`` and, if known, ``label`` or ``mask``; others are ignored.
 
-    Labels are numbers, or else names, which are sorted and numbered.
+    Labels are numbers, or else names, which are sorted and numbered. Masks are paths like those of
+    the images; ``classes.txt`` beside the CSV file may name their classes.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -52,20 +55,21 @@ def read_csv(path: Path, root: Path | None = None) -> ImageSet:
     if "path" not in header:
         found = ", ".join(header) or "nothing"
         raise InputError(f"{path} has no column 'path' (found: {found})", _CSV_FORM)
-    columns = [header.index(c) for c in ("path", "label") if c in header]
+    if "label" in header and "mask" in header:
+        raise InputError(f"{path} has a column 'label' and a column 'mask'", _ONE_TASK)
+    columns = [header.index(c) for c in ("path", "label", "mask") if c in header]
     base = root or path.parent
-    items, labels = [], []
+    masked = "mask" in header
+    items, answers = [], []
     for number, row in lines:
-        if len(row) <= max(columns) or not row[columns[0]].strip():
-            raise InputError(f"{path}, line {number}: path or label is missing", _CSV_FORM)
-        name, *label = (row[k].strip() for k in columns)
-        items.append(Item(base / name, None, name))
-        labels.append(label[0] if label else "")
-    numeric = all(_INTEGER.fullmatch(label) for label in labels if label)
-    return _labelled(
-        ImageSet(str(path), tuple(items)),
-        [None if label == "" else int(label) if numeric else label for label in labels],
-    )
+        if len(row) <= max(columns) or not all(row[k].strip() for k in columns[: 1 + masked]):
+            missing = "mask" if masked else "label"
+            raise InputError(f"{path}, line {number}: path or {missing} is missing", _CSV_FORM)
+        name, *answer = (row[k].strip() for k in columns)
+        items.append(Item(base / name, None, name, mask=base / answer[0] if masked else None))
+        answers.append("" if masked or not answer else answer[0])
+    images = _labelled(ImageSet(str(path), tuple(items)), _labels(answers))
+    return with_classes(images, path.parent) if masked else images
 
 
 def read_json(path: Path, root: Path | None = None) -> ImageSet:
@@ -106,6 +110,7 @@ def write_manifest(
 ) -> None:
     """Write ``images`` as a JSON manifest that pins them: labels, seed and decoded content.
 
+    Masks are not written down: what a manifest pins is calibration, which looks at images alone.
     ``content`` is one SHA-256 an image, as ``content_hashes`` gives them. Paths are relative to
     the images' common folder, and that to the manifest. Errors: InputError for images of an
     ``.npz``, which have no paths.
@@ -132,6 +137,12 @@ def write_manifest(
     }
     with disk_errors(path):
         write_json(path, manifest)
+
+
+def _labels(cells: Sequence[str]) -> list[Label]:
+    """Cells as numbers, or else as names; empty ones are unknown."""
+    numeric = all(_INTEGER.fullmatch(cell) for cell in cells if cell)
+    return [None if cell == "" else int(cell) if numeric else cell for cell in cells]
 
 
 def _item(entry: Any, base: Path, place: str) -> Item:

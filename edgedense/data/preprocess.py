@@ -91,10 +91,18 @@ class Preprocess:
         image = to_rgb(image, name)
         if self.colour == "L":
             image = image.convert("L")
-        array = np.asarray(self._fit(image, name))
+        array = np.asarray(self._fit(image, name, self.interpolation))
         if self.colour == "BGR":
             return array[..., ::-1]
         return array.reshape(*self.input_size, self.channels)
+
+    def mask(self, indices: Image.Image, name: str = "mask") -> NDArray[np.uint8]:
+        """The same resize and crop for a mask of mode L: class indices (height, width).
+
+        Each pixel takes the nearest class, whatever the image's interpolation: between two classes
+        there is nothing to mean.
+        """
+        return np.asarray(self._fit(indices, name, "nearest"))
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """8-bit (N, height, width, channels) to contiguous float32 (N, channels, height, width)."""
@@ -138,7 +146,7 @@ class Preprocess:
             colour=_text(raw["colour"], "colour", source),
         )
 
-    def _fit(self, image: Image.Image, name: str) -> Image.Image:
+    def _fit(self, image: Image.Image, name: str, interpolation: str) -> Image.Image:
         height, width = self.input_size
         if self.resize is None:
             if image.size == (width, height):
@@ -156,7 +164,7 @@ class Preprocess:
                 f"with resize = {self.resize}",
                 "Crop the image to a less elongated shape, or leave it out.",
             )
-        image = image.resize(scaled, INTERPOLATIONS[self.interpolation])
+        image = image.resize(scaled, INTERPOLATIONS[interpolation])
         left = round((image.width - width) / 2)
         top = round((image.height - height) / 2)
         return image.crop((left, top, left + width, top + height))
@@ -260,6 +268,28 @@ PRESETS: Mapping[str, Preprocess] = MappingProxyType(
             _cifar("cifar10", (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
             _cifar("cifar100", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
             Preprocess("digits", (8, 8), None, (0.3053,), (0.3759,), "bilinear", "L"),
+            # shicai/DenseNet-Caffe: (x - mean) * 0.017 of 0..255 values
+            Preprocess(
+                name="caffe",
+                input_size=(224, 224),
+                resize=256,
+                mean=(103.94 / 255, 116.78 / 255, 123.68 / 255),
+                std=(1 / (255 * 0.017),) * 3,
+                interpolation="bilinear",
+                colour="BGR",
+            ),
+            # torchxrayvision: values from -1024 to 1024
+            Preprocess("xray", (224, 224), 224, (0.5,), (1 / 2048,), "bilinear", "L"),
+            # bfortuner/pytorch_tiramisu, datasets/camvid.py
+            Preprocess(
+                name="camvid",
+                input_size=(360, 480),
+                resize=None,
+                mean=(0.41189489566336, 0.4251328133025, 0.4326707089857),
+                std=(0.27413549931506, 0.28506257482912, 0.28284674400252),
+                interpolation="bilinear",
+                colour="RGB",
+            ),
         )
     }
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from edgedense.data.preprocess import Preprocess
 from edgedense.errors import InputError
 
 MOST_CLASSES = 1 << 31
+VOID = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +25,15 @@ class Item:
     """One image: ``where`` it is (a file, or its index in the set's array), and what it shows.
 
     ``name`` is what the set calls it (a path relative to the set), ``label`` the index of its
-    class, ``sha256`` the content that a manifest promises (see ``content_sha256``).
+    class, ``sha256`` the content that a manifest promises (see ``content_sha256``), ``mask`` the
+    file that tells the class of each pixel.
     """
 
     where: Path | int
     label: int | None
     name: str
     sha256: str | None = None
+    mask: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class ImageSet:
 
     ``class_names`` is empty where the set does not tell them (labels are given as numbers).
     ``preprocess`` is what a manifest says about itself. ``array`` holds the pixels of an ``.npz``,
-    uint8 or uint16, (N, height, width[, channels]); None where the images are files.
+    uint8 or uint16, (N, height, width[, channels]); None where the images are files. ``void`` are
+    the values of masks that stand for no class.
     """
 
     source: str
@@ -47,6 +51,7 @@ class ImageSet:
     class_names: tuple[str, ...] = ()
     preprocess: Preprocess | None = None
     array: NDArray[np.unsignedinteger[Any]] | None = field(default=None, repr=False, compare=False)
+    void: tuple[int, ...] = (VOID,)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -55,6 +60,15 @@ class ImageSet:
     def labels(self) -> NDArray[np.int64]:
         """Index of each image's class, int64 (N,); -1 where it is unknown."""
         return np.array([-1 if i.label is None else i.label for i in self.items], np.int64)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether this is a segmentation set: every image has a mask."""
+        return bool(self.items) and all(item.mask is not None for item in self.items)
+
+    def ignoring(self, values: Iterable[int]) -> ImageSet:
+        """The same set with more void values (0 … 255) in its masks."""
+        return replace(self, void=tuple(sorted({*self.void, *values})))
 
     def sample(self, n: int, seed: int) -> ImageSet:
         """At most ``n`` images, stratified: each class's share is within one image of its quota.
@@ -96,23 +110,29 @@ class ImageSet:
 def set_sha256(images: ImageSet) -> str:
     """Identity (hex) of a set, without decoding: names, labels, classes, sizes and times of files.
 
-    For an ``.npz`` its bytes count instead. Errors: InputError where a file is missing.
+    Masks count as their images do; for an ``.npz`` its bytes count instead. Errors: InputError
+    where a file is missing.
     """
     data = "" if images.array is None else sha256_file(Path(images.source))
     digest = hashlib.sha256(sha256_json([data, images.class_names]).encode())
     for item in images.items:
-        digest.update(sha256_json([item.name, item.label, *_stamp(item)]).encode())
+        digest.update(sha256_json([item.name, item.label, *_stamp(item.where)]).encode())
+    if images.has_masks:
+        digest.update(sha256_json(images.void).encode())
+    for item in images.items:
+        if item.mask is not None:
+            digest.update(sha256_json([item.mask.name, *_stamp(item.mask)]).encode())
     return digest.hexdigest()
 
 
-def _stamp(item: Item) -> tuple[int, ...]:
-    if isinstance(item.where, int):
-        return (item.where,)
+def _stamp(where: Path | int) -> tuple[int, ...]:
+    if isinstance(where, int):
+        return (where,)
     try:
-        status = item.where.stat()
+        status = where.stat()
     except OSError as error:
         raise InputError(
-            f"{item.where}: {error.strerror}", "Restore the file, or take it out of the set."
+            f"{where}: {error.strerror}", "Restore the file, or take it out of the set."
         ) from error
     return status.st_size, status.st_mtime_ns
 

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import pickle
-import struct
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from edgedense import artifact
+from edgedense.densenet.family import Network, Spec, spec_from_dict
 from edgedense.densenet.infer import infer_spec
-from edgedense.densenet.network import DenseNet
-from edgedense.densenet.pickles import find_code
-from edgedense.densenet.schemes import SCHEMES, Scheme
-from edgedense.densenet.spec import DenseNetSpec
+from edgedense.densenet.options import AS_FOUND, LoadOptions
+from edgedense.densenet.recognise import ORDER, check_name, recognise
+from edgedense.densenet.recognised import Facts, Recognised
+from edgedense.densenet.restore import restore
+from edgedense.densenet.torch_file import read_checkpoint
+from edgedense.densenet.wrappers import unwrap
 from edgedense.errors import InputError
-
-_ENTRIES = ("state_dict", "net", "model", "model_state")
-_PREFIXES = ("module.", "_orig_mod.")
 
 
 @dataclass(frozen=True)
@@ -31,40 +24,46 @@ class Model:
 
     ``sha256`` identifies it: of the checkpoint file, or of the artifact's manifest.
     ``preprocess`` is the artifact's (a plain dictionary), None for a checkpoint; ``calibration``
-    are content hashes of the images that an earlier stage learned from.
+    are content hashes of the images that an earlier stage learned from. ``notes`` say what was
+    inferred, dropped and reordered; ``preset`` is the preprocessing that the checkpoint's code base
+    trains with, None where that is not known.
     """
 
-    network: DenseNet
+    network: Network
     scheme: str
     sha256: str
     source: Path
     preprocess: dict[str, Any] | None = None
     calibration: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    preset: str | None = None
 
     @property
-    def spec(self) -> DenseNetSpec:
+    def spec(self) -> Spec:
         """The network's structure."""
         return self.network.spec
 
 
-def load_model(path: Path) -> Model:
+def load_model(path: Path, options: LoadOptions = AS_FOUND) -> Model:
     """Load a checkpoint file or an artifact that holds weights.
 
     Errors: InputError for a missing, truncated or unsafe file, for a network that is no DenseNet,
-    and for weights that are not finite.
+    or of a scheme that cannot be told, and for weights that are not finite.
     """
+    check_name(options.scheme)
     if artifact.is_artifact(path):
-        return _load_artifact(path)
+        return _load_artifact(path, options)
     if not path.is_file():
         what = "a directory, but no edgedense artifact" if path.is_dir() else "no such checkpoint"
         raise InputError(f"{path}: {what}", "Give a checkpoint file, or an artifact directory.")
-    state = _strip_prefixes(_unwrap(_read(path), path))
-    scheme, renamed = _recognise(state, path)
-    network = _restore(infer_spec(renamed, path), renamed, path)
-    return Model(network, scheme.name, artifact.sha256_file(path), path)
+    found = _recognise(path, options)
+    facts = _overridden(found.facts, options)
+    network = restore(infer_spec(found.state, facts, path), found.state, path)
+    sha256 = artifact.sha256_file(path)
+    return Model(network, found.scheme, sha256, path, notes=facts.notes, preset=facts.preset)
 
 
-def save_weights(network: DenseNet, path: Path) -> None:
+def save_weights(network: Network, path: Path) -> None:
     """Write a network's state dict as safetensors."""
     from safetensors.torch import save
 
@@ -72,7 +71,7 @@ def save_weights(network: DenseNet, path: Path) -> None:
     path.write_bytes(save({k: v.contiguous() for k, v in network.state_dict().items()}))
 
 
-def check_channels(spec: DenseNetSpec, channels: int) -> None:
+def check_channels(spec: Spec, channels: int) -> None:
     """Raise InputError where images of ``channels`` do not fit the network's stem."""
     if channels != spec.in_channels:
         raise InputError(
@@ -81,154 +80,83 @@ def check_channels(spec: DenseNetSpec, channels: int) -> None:
         )
 
 
-def _load_artifact(path: Path) -> Model:
+def _recognise(path: Path, options: LoadOptions) -> Recognised:
+    suffix = path.suffix.lower()
+    if suffix == ".t7":
+        raise InputError(
+            f"{path}: a Lua Torch file, which no maintained library reads",
+            "Save its arrays in order as arr_0, arr_1, … with np.savez, then: "
+            f"edgedense import {path.stem}.npz -o DIR --scheme order",
+        )
+    if suffix in _FOREIGN:
+        return _recognise_foreign(path, suffix, options)
+    return recognise(unwrap(read_checkpoint(path), path, ema=options.ema), path, options.scheme)
+
+
+_FOREIGN = (".h5", ".hdf5", ".keras", ".npz", ".caffemodel")
+
+
+def _recognise_foreign(path: Path, suffix: str, options: LoadOptions) -> Recognised:
+    """A file of Keras, Caffe or numpy, whose reader tells its scheme."""
+    if options.ema:
+        raise InputError(f"{path}: a {suffix} file holds no EMA weights", "Leave --ema away.")
+    if suffix == ".caffemodel":
+        from edgedense.densenet.caffe import recognise_caffe
+
+        found = recognise_caffe(path)
+    else:
+        from edgedense.densenet.keras import recognise_keras, recognise_npz
+
+        by_order = options.scheme == ORDER
+        recognise_it = recognise_npz if suffix == ".npz" else recognise_keras
+        found = recognise_it(path, by_order=by_order)
+    if options.scheme not in (None, ORDER, found.scheme):
+        raise InputError(
+            f"{path}: of the scheme {found.scheme}, not {options.scheme}", "Leave --scheme away."
+        )
+    return found
+
+
+def _overridden(facts: Facts, options: LoadOptions) -> Facts:
+    if options.activation is not None:
+        facts = replace(facts, activation=options.activation, thresholds=())
+    if options.eps is not None:
+        facts = replace(facts, eps=options.eps)
+    if facts.activation == "none":
+        return facts
+    note = f"The original ends in {facts.activation}: recorded; networks here end at the logits."
+    return replace(facts, notes=(*facts.notes, note))
+
+
+def _load_artifact(path: Path, options: LoadOptions) -> Model:
     from safetensors.torch import load
 
+    if options != AS_FOUND:
+        raise InputError(
+            f"{path}: an artifact, whose structure is recorded", "Give these options for a file."
+        )
     source = artifact.read(path)
     if not source.has(artifact.WEIGHTS_FILE):
         raise InputError(
             f"{path}: a {source.manifest.stage} artifact holds no weights",
             "Give the checkpoint, or the artifact of prune.",
         )
-    spec = _spec(source)
-    network = _restore(spec, load(source.data(artifact.WEIGHTS_FILE)), path)
+    network = _restored(source, load(source.data(artifact.WEIGHTS_FILE)))
     scheme = f"edgedense:{source.manifest.stage}"
     preprocess = source.manifest.preprocess or None
     seen = artifact.calibration_content(source)
     return Model(network, scheme, source.sha256, path, preprocess, seen)
 
 
-def _spec(source: artifact.Artifact) -> DenseNetSpec:
+def _restored(source: artifact.Artifact, state: dict[str, Any]) -> Network:
     try:
-        return DenseNetSpec.from_dict(source.fact("model", "spec"))
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        return restore(spec_from_dict(source.fact("model", "spec")), state, source.path)
+    except _DAMAGED as error:
         raise InputError(
             f"{source.path}: the manifest's model.spec is damaged ({error})",
             "Make the artifact again.",
         ) from error
 
 
-def _read(path: Path) -> object:
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols; the outcome says enough
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        if code := find_code(path):
-            raise InputError(
-                f"{path}: refused unread, its pickle names code ({code})",
-                "Save the weights alone where you trust the file: "
-                "torch.save(model.state_dict(), 'weights.pth')",
-            ) from error
-        raise InputError(f"{path}: not a PyTorch checkpoint, or truncated", _RECOPY) from error
-
-
-# what torch.load raises on damaged files, in its zip form and in the older one
-_UNREADABLE = (
-    *(pickle.UnpicklingError, struct.error, AssertionError, RuntimeError, EOFError, OSError),
-    *(ValueError, LookupError, AttributeError, TypeError, OverflowError),
-)
-_RECOPY = "Copy or download the file again, and compare its size and checksum with the original."
-
-
-def _read_safetensors(path: Path) -> object:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise InputError(f"{path}: not a safetensors file, or truncated", _RECOPY) from error
-
-
-def _unwrap(raw: object, path: Path) -> dict[str, Tensor]:
-    for entry in _ENTRIES:
-        if isinstance(raw, Mapping) and isinstance(raw.get(entry), Mapping):
-            raw = raw[entry]
-    if isinstance(raw, Mapping):
-        state = {str(k): v for k, v in raw.items() if isinstance(v, Tensor)}
-        if state:
-            return state
-    raise InputError(
-        f"{path}: no state dict inside (looked for tensors at the top and under "
-        f"{', '.join(_ENTRIES)})",
-        "Save the weights as torch.save(model.state_dict(), 'weights.pth').",
-    )
-
-
-def _strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    stripped = True
-    while stripped:
-        stripped = False
-        for prefix in _PREFIXES:
-            if all(key.startswith(prefix) for key in state):
-                state = {key.removeprefix(prefix): value for key, value in state.items()}
-                stripped = True
-    return state
-
-
-def _recognise(state: dict[str, Tensor], path: Path) -> tuple[Scheme, dict[str, Tensor]]:
-    misfits = []
-    for scheme in SCHEMES:
-        names = {key: scheme.rename(key) for key in state}
-        unknown = [key for key, name in names.items() if name is None]
-        if not unknown:
-            return scheme, _renamed(state, names, path)
-        misfits.append((len(unknown), scheme.name, unknown[0]))
-    _, name, key = min(misfits)
-    raise InputError(
-        f"{path}: not a DenseNet that edgedense knows (tried "
-        f"{', '.join(s.name for s in SCHEMES)}; nearest is {name}, which has no {key!r})",
-        "Check that this is a DenseNet; else rename its state dict's keys to torchvision's names.",
-    )
-
-
-def _renamed(
-    state: dict[str, Tensor], names: Mapping[str, str | None], path: Path
-) -> dict[str, Tensor]:
-    renamed: dict[str, Tensor] = {}
-    for key, value in state.items():
-        name = str(names[key])
-        if name in renamed:
-            raise InputError(
-                f"{path}: {key} and another tensor are both {name}",
-                "The file mixes two ways of naming: keep one of the two.",
-            )
-        renamed[name] = value
-    return renamed
-
-
-def _restore(spec: DenseNetSpec, state: dict[str, Tensor], path: Path) -> DenseNet:
-    bad = [key for key, value in state.items() if not bool(torch.isfinite(value.float()).all())]
-    if bad:
-        raise InputError(
-            f"{path}: NaN or infinity in {bad[0]}"
-            + (f" and {len(bad) - 1} more tensors" if len(bad) > 1 else ""),
-            "Training diverged before this was saved: take an earlier checkpoint.",
-        )
-    network = DenseNet(spec)
-    wanted = network.state_dict()
-    for key, value in wanted.items():
-        if key.endswith("num_batches_tracked"):
-            state.setdefault(key, value)  # files older than PyTorch 0.4.1 have none
-    _check_tensors(wanted, state, path)
-    network.load_state_dict(state)
-    return network.eval()
-
-
-def _check_tensors(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> None:
-    for key, value in wanted.items():
-        found = tuple(state[key].shape) if key in state else None
-        if found != tuple(value.shape):
-            raise InputError(
-                f"{path}: {key} has shape {found}, where the structure asks for "
-                f"{tuple(value.shape)}",
-                "The file is incomplete, or of a variant that edgedense does not know yet.",
-            )
-    if extra := sorted(set(state) - set(wanted)):
-        raise InputError(
-            f"{path}: {extra[0]} has no place in the structure that its other tensors give",
-            "The file is of a variant that edgedense does not know yet.",
-        )
+# what specs and torch raise on widths that are no widths
+_DAMAGED = (TypeError, KeyError, ValueError, AttributeError, RuntimeError, ArithmeticError)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgedense.densenet.family import Spec
+from edgedense.densenet.specs import Spec
 from edgedense.densenet.wiring import grids, wires
 
 

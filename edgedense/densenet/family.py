@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias, overload
+from typing import TypeAlias, overload
 
 import torch
 from torch import nn
@@ -11,19 +11,16 @@ from edgedense.densenet.fc_network import FCDenseNet
 from edgedense.densenet.fc_spec import FCDenseNetSpec
 from edgedense.densenet.network import DenseNet
 from edgedense.densenet.spec import DenseNetSpec
+from edgedense.densenet.specs import Spec, spec_from_dict
 
-Spec: TypeAlias = DenseNetSpec | FCDenseNetSpec
+__all__ = ["Network", "Spec", "initialised", "network_of", "spec_from_dict"]
+
 Network: TypeAlias = DenseNet | FCDenseNet
 
 
 def network_of(spec: Spec) -> Network:
     """A network of this structure, its weights as PyTorch leaves them."""
     return DenseNet(spec) if isinstance(spec, DenseNetSpec) else FCDenseNet(spec)
-
-
-def spec_from_dict(raw: dict[str, Any]) -> Spec:
-    """From what either spec's ``to_dict`` gave, after a round trip through JSON."""
-    return FCDenseNetSpec.from_dict(raw) if "middle" in raw else DenseNetSpec.from_dict(raw)
 
 
 _BIASED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)

@@ -24,7 +24,7 @@ class Facts:
     padding: Padding = "symmetric"
     transition_relu: bool = True
     activation: Activation = "none"
-    thresholds: tuple[float, ...] = ()
+    thresholds: tuple[float | None, ...] = ()
     blur: bool = False
     preset: str | None = None
     notes: tuple[str, ...] = ()

@@ -32,6 +32,7 @@ def recomputed(
         compute,
         *features,
         use_reentrant=False,
+        preserve_rng_state=False,  # nothing is drawn inside
         context_fn=lambda: (contextlib.nullcontext(), _still(norm)),
     )
     return result

@@ -43,7 +43,8 @@ class DenseNetSpec:
     ``padding`` is how an ``imagenet`` stem pads: ``same`` as Keras does, more at the end.
     ``transition_relu`` False leaves the ReLU of the transitions out. ``activation`` is what the
     original network applied to its logits (``op_norm``: torchxrayvision's, with the
-    ``thresholds`` of its classes); it is recorded, and stripped.
+    ``thresholds`` of its classes, None for a class that it never trained); it is recorded, and
+    stripped.
     """
 
     stem: Stem
@@ -59,7 +60,7 @@ class DenseNetSpec:
     padding: Padding = "symmetric"
     transition_relu: bool = True
     activation: Activation = "none"
-    thresholds: tuple[float, ...] = ()
+    thresholds: tuple[float | None, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.transitions) != len(self.blocks) - 1:

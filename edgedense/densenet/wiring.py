@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from edgedense.densenet.family import Spec
 from edgedense.densenet.fc_spec import FCDenseNetSpec, Growths
 from edgedense.densenet.spec import DenseNetSpec
+from edgedense.densenet.specs import Spec
 from edgedense.errors import InputError
 
 Grid = tuple[int, int]

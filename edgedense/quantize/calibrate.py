@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 from torch import Tensor
 
-from edgedense.data import Batch
+from edgedense.data import ImageSet, Preprocess, batches
+from edgedense.distributed import gather, gather_rows, share, world
 from edgedense.errors import InputError
 from edgedense.graph.nodes import Graph
 from edgedense.graph.run import GraphRunner
+from edgedense.progress import SILENT, Progress
 from edgedense.quantize.observe import Histogram
 
 
@@ -22,11 +25,19 @@ class Calibration:
     content: tuple[str, ...]
 
 
-def calibrate(graph: Graph, values: Iterable[str], batches: Iterable[Batch]) -> Calibration:
-    """Histograms of ``values`` while ``graph`` runs on ``batches``.
+def calibrate(
+    graph: Graph,
+    values: Iterable[str],
+    images: ImageSet,
+    preprocess: Preprocess,
+    batch_size: int,
+    progress: Progress = SILENT,
+) -> Calibration:
+    """Histograms of ``values`` while ``graph`` runs on ``images``.
 
-    Memory is one batch and 4096 counts a value, whatever the number of images.
-    Errors: InputError where a value is not finite.
+    Memory is one batch and 4096 counts a value, whatever the number of images. Under torchrun each
+    process takes whole batches, and the first has the same counts as one process alone would; on
+    the others :class:`Finished` is raised. Errors: InputError where a value is not finite.
     """
     histograms = {name: Histogram() for name in values}
     runner = GraphRunner(graph)
@@ -42,7 +53,20 @@ def calibrate(graph: Graph, values: Iterable[str], batches: Iterable[Batch]) -> 
                     "Check --preprocess; the weights themselves are finite.",
                 ) from error
 
-    for batch in batches:
+    mine = replace(images, items=share(images.items, batch_size))
+    for batch in batches(mine, preprocess, batch_size, progress=progress, label="calibrate"):
         runner(batch.images, observe)
         content.extend(batch.content)
-    return Calibration(histograms, tuple(content))
+    return _gathered(Calibration(histograms, tuple(content)), batch_size)
+
+
+def _gathered(mine: Calibration, batch_size: int) -> Calibration:
+    if world().size == 1:
+        return mine
+    parts = gather({name: found.to_array() for name, found in mine.histograms.items()})
+    content = gather_rows({"content": np.array(mine.content, "U64")}, batch_size)["content"]
+    whole = {name: Histogram() for name in mine.histograms}
+    for part in parts or ():
+        for name, array in part.items():
+            whole[name].merge(Histogram.from_array(array))
+    return Calibration(whole, tuple(map(str, content)))

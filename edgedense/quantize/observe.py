@@ -49,10 +49,37 @@ class Histogram:
             chunk = values[start : start + _CHUNK]
             self.counts += torch.histc(chunk, BINS, 0.0, top).numpy().astype(np.int64)
 
+    def merge(self, other: Histogram) -> None:
+        """Count what ``other`` has counted: exactly as if all values had come to this one."""
+        if other.exponent is not None:
+            self._widen_to(other.exponent)
+            other._widen_to(self._exponent())
+        self.counts += other.counts
+        self.amax = max(self.amax, other.amax)
+
+    def to_array(self) -> NDArray[np.float64]:
+        """Counts, exponent (NaN where only zeros were seen) and amax, (BINS + 2,), exactly."""
+        exponent = math.nan if self.exponent is None else self.exponent
+        return np.array([*self.counts, exponent, self.amax], np.float64)
+
+    @classmethod
+    def from_array(cls, array: NDArray[np.float64]) -> Histogram:
+        """From what :meth:`to_array` gave."""
+        found = cls()
+        found.counts = array[:BINS].astype(np.int64)
+        found.exponent = None if math.isnan(array[BINS]) else int(array[BINS])
+        found.amax = float(array[BINS + 1])
+        return found
+
+    def _exponent(self) -> int:
+        return 0 if self.exponent is None else self.exponent
+
     def _widen(self, amax: float) -> None:
         self.amax = max(self.amax, amax)
         # frexp gives amax < 2**power, hence below the top of the last bin
-        wanted = max(math.frexp(amax)[1] - int(math.log2(BINS)), _FINEST)
+        self._widen_to(max(math.frexp(amax)[1] - int(math.log2(BINS)), _FINEST))
+
+    def _widen_to(self, wanted: int) -> None:
         if self.exponent is None:
             self.exponent = wanted
         while self.exponent < wanted:

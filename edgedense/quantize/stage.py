@@ -205,8 +205,7 @@ def _ranges(
 ) -> tuple[Calibration, dict[str, float]]:
     values = [node.input for node in quantized_nodes(graph, options.skip)]
     size = _batch_size(preprocess)
-    stream = batches(sample, preprocess, size, progress=progress, label="calibrate")
-    seen = calibrate(graph, values, stream)
+    seen = calibrate(graph, values, sample, preprocess, size, progress)
     amax = {
         name: choose_amax(histogram, options.calibrator, options.percentile)
         for name, histogram in seen.histograms.items()

@@ -63,7 +63,15 @@ def logit_sqnr_db(reference: Floats, logits: Floats) -> float | None:
             return None
         signal += float(np.sum(expected**2))
         noise += float(np.sum((expected - got) ** 2))
-    if signal == 0:
+    return sqnr_db(signal, noise)
+
+
+def sqnr_db(signal: float, noise: float) -> float | None:
+    """10 * log10(signal / noise) of two energies, at most SQNR_CAP_DB.
+
+    None where there is no signal, or where one of them is not finite.
+    """
+    if signal == 0 or not (math.isfinite(signal) and math.isfinite(noise)):
         return None
     return min(SQNR_CAP_DB, 10 * math.log10(signal / noise)) if noise else SQNR_CAP_DB
 

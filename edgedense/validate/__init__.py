@@ -8,12 +8,15 @@ from edgedense.validate.baseline import (
     BaselineTolerance,
     baseline_of,
     compare_baseline,
+    no_baseline,
     read_baseline,
     write_baseline,
 )
 from edgedense.validate.judge import Gates, Judgement, Verdict, combine, judge
-from edgedense.validate.measure import Measurement, measure
-from edgedense.validate.report import Accuracy, ValidateReport, write_report
+from edgedense.validate.masks import measure_segmentation
+from edgedense.validate.measure import Accuracy, Measurement, measure
+from edgedense.validate.report import ValidateReport, write_report
+from edgedense.validate.segmentation import Segmentation, SegmentationMeasurement
 from edgedense.validate.stage import ValidateOptions, validate
 
 __all__ = [
@@ -23,6 +26,8 @@ __all__ = [
     "Gates",
     "Judgement",
     "Measurement",
+    "Segmentation",
+    "SegmentationMeasurement",
     "ValidateOptions",
     "ValidateReport",
     "Verdict",
@@ -31,6 +36,8 @@ __all__ = [
     "compare_baseline",
     "judge",
     "measure",
+    "measure_segmentation",
+    "no_baseline",
     "read_baseline",
     "validate",
     "write_baseline",

@@ -66,8 +66,13 @@ def baseline_of(
     batch: int | None = None,
     p50_ms: float | None = None,
 ) -> Baseline:
-    """What to remember of a report; ``batch`` and ``p50_ms`` where latency was measured too."""
+    """What to remember of a report; ``batch`` and ``p50_ms`` where latency was measured too.
+
+    Errors: InputError for segmentation.
+    """
     measured = report.measured
+    if not isinstance(measured, Measurement):
+        raise no_baseline()
     order, digest = _order(measured)
     return Baseline(
         device=device,
@@ -76,11 +81,19 @@ def baseline_of(
         set_sha256=digest,
         samples=len(order),
         correct=np.packbits(measured.engine_correct[order]).tobytes().hex(),
-        top1=report.engine.top1,
+        top1=measured.engine.top1,
         agreement=report.agreement,
         logit_sqnr_db=report.logit_sqnr_db,
         batch=batch,
         p50_ms=p50_ms,
+    )
+
+
+def no_baseline() -> InputError:
+    """What to raise where a baseline is asked of segmentation."""
+    return InputError(
+        "a baseline keeps one right or wrong an image, which segmentation does not have",
+        "Leave --baseline and --write-baseline away; keep the report with -o DIR instead.",
     )
 
 

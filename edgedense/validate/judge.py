@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from edgedense.errors import InputError
-from edgedense.stats import Estimate, PairedCounts, images_to_decide, paired_difference
+from edgedense.stats import (
+    Estimate,
+    PairedCounts,
+    images_to_decide,
+    images_to_separate,
+    paired_difference,
+)
 from edgedense.validate.measure import Measurement
+from edgedense.validate.segmentation import SegmentationMeasurement
 
+Measured: TypeAlias = Measurement | SegmentationMeasurement
+FEWEST_IMAGES = 10  # below it resampled images say next to nothing about others
 Verdict = Literal["pass", "fail", "inconclusive"]
 
 
@@ -17,7 +26,8 @@ Verdict = Literal["pass", "fail", "inconclusive"]
 class Gates:
     """What an engine must hold; None leaves a gate open.
 
-    ``max_drop_pp``: largest loss of top-1 against the reference, in percentage points.
+    ``max_drop_pp``: largest loss of top-1 (segmentation: mean IoU) against the reference, in
+    percentage points.
     ``min_speedup``: least speed-up against the reference (2.0 is twice as fast).
     """
 
@@ -33,7 +43,7 @@ class Judgement:
     reasons: tuple[str, ...]
 
 
-def judge(measured: Measurement, gates: Gates, speedup: Estimate | None = None) -> Judgement:
+def judge(measured: Measured, gates: Gates, speedup: Estimate | None = None) -> Judgement:
     """Hold a measurement against the gates.
 
     A gate is judged by the 95 % interval and not by the value: passed where the whole interval
@@ -43,7 +53,10 @@ def judge(measured: Measurement, gates: Gates, speedup: Estimate | None = None) 
     """
     found = [_finite(measured)]
     if gates.max_drop_pp is not None:
-        found.append(judge_drop(measured.counts, gates.max_drop_pp, _why_no_counts(measured)))
+        if isinstance(measured, Measurement):
+            found.append(judge_drop(measured.counts, gates.max_drop_pp, _why_no_counts(measured)))
+        else:
+            found.append(judge_miou_drop(measured.drop, measured.judged, gates.max_drop_pp))
     if gates.min_speedup is not None:
         found.append(judge_speedup(speedup, gates.min_speedup))
     return combine(found)
@@ -85,6 +98,32 @@ def judge_drop(counts: PairedCounts | None, max_drop_pp: float, why_none: str = 
     )
 
 
+def judge_miou_drop(drop: Estimate | None, images: int, max_drop_pp: float) -> Judgement:
+    """The same for mean IoU, whose ``drop`` in pp and interval come from resampled images."""
+    if drop is None:
+        return Judgement("inconclusive", (f"The mIoU drop is unknown: {_NO_REFERENCE}.",))
+    said = (
+        f"mIoU drop {drop.value:.2f} pp on {images:,} images, "
+        f"95 % interval [{drop.low:.2f}, {drop.high:.2f}] pp"
+    )
+    if images < FEWEST_IMAGES:
+        why = f"fewer than {FEWEST_IMAGES} images with masks cannot tell how sure it is"
+        return Judgement("inconclusive", (f"{said}: {why}.",))
+    if drop.high <= max_drop_pp:
+        return Judgement("pass", (f"{said}: within the allowed {max_drop_pp:g} pp.",))
+    if drop.low > max_drop_pp:
+        return Judgement("fail", (f"{said}: more than the allowed {max_drop_pp:g} pp.",))
+    needed = images_to_separate(drop, images, max_drop_pp)
+    advice = "no number would" if needed is None else f"about {needed:,} like these would"
+    return Judgement(
+        "inconclusive",
+        (
+            f"{said}: it reaches over the allowed {max_drop_pp:g} pp, "
+            f"so {images:,} images cannot decide; {advice}.",
+        ),
+    )
+
+
 def judge_speedup(speedup: Estimate | None, least: float) -> Judgement:
     """The lower end of the speed-up's interval must reach ``least``."""
     if speedup is None:
@@ -103,20 +142,27 @@ def judge_speedup(speedup: Estimate | None, least: float) -> Judgement:
     )
 
 
-def _finite(measured: Measurement) -> Judgement:
+def _finite(measured: Measured) -> Judgement:
     bad = measured.not_finite
     if not bad:
         return Judgement("pass", ())
-    total = len(measured.labels)
+    total = measured.samples
+    what = "they" if isinstance(measured, Measurement) else "such pixels"
     return Judgement(
         "fail",
-        (f"The engine gave NaN or infinity for {bad:,} of {total:,} images; they count as wrong.",),
+        (
+            f"The engine gave NaN or infinity for {bad:,} of {total:,} images; "
+            f"{what} count as wrong.",
+        ),
     )
+
+
+_NO_REFERENCE = "there is no reference to compare with (give one with --reference MODEL)"
 
 
 def _why_no_counts(measured: Measurement) -> str:
     if measured.reference_logits is None:
-        return "there is no reference to compare with (give one with --reference MODEL)"
+        return _NO_REFERENCE
     return "the evaluation set has no labels, so there is agreement and logit SQNR only"
 
 

@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgedense import stats
 from edgedense.data import Batch, ImageSet, Preprocess, batches
-from edgedense.engines.reference import (
-    RecordedReference,
-    check_classes,
-    check_finite,
-    infer,
-)
-from edgedense.engines.runner import Floats, Interface, Runner
-from edgedense.errors import InputError
+from edgedense.distributed import gather_rows, share
+from edgedense.engines.reference import RecordedReference, check_finite, infer
+from edgedense.engines.runner import Floats, Runner
 from edgedense.progress import SILENT, Progress
+from edgedense.validate.fit import check_fit, refuse_calibration_images
 
 Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Shares of right answers in percent (0 … 100).
+
+    ``top1_ci95`` is Wilson's interval. ``top5`` is None with five classes or fewer, where it says
+    nothing; everything is None where no image has a label.
+    """
+
+    top1: float | None
+    top5: float | None
+    top1_ci95: tuple[float, float] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        interval = list(self.top1_ci95) if self.top1_ci95 else None
+        return {"top1": self.top1, "top5": self.top5, "top1_ci95": interval}
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +51,16 @@ class Measurement:
     labels: NDArray[np.int64]
     engine_logits: Floats
     reference_logits: Floats | None
+
+    @property
+    def task(self) -> Literal["classification"]:
+        """One answer an image."""
+        return "classification"
+
+    @property
+    def samples(self) -> int:
+        """Number of images."""
+        return len(self.labels)
 
     @property
     def labelled(self) -> Bools:
@@ -67,6 +92,71 @@ class Measurement:
         """Number of images for which the engine gave NaN or infinity."""
         return int(np.count_nonzero(~stats.finite_rows(self.engine_logits)))
 
+    @cached_property
+    def engine(self) -> Accuracy:
+        """Accuracy of the engine."""
+        return self._accuracy(self.engine_logits)
+
+    @cached_property
+    def reference(self) -> Accuracy | None:
+        """Accuracy of the reference; None without one."""
+        return None if self.reference_logits is None else self._accuracy(self.reference_logits)
+
+    @cached_property
+    def drop(self) -> stats.Estimate | None:
+        """Top-1 of the reference minus top-1 of the engine, in pp, with Tango's 95 % interval.
+
+        Positive where the engine is worse; None without labels or reference.
+        """
+        return None if self.counts is None else stats.paired_difference(self.counts).scaled(100)
+
+    @cached_property
+    def agreement(self) -> float | None:
+        """Percent of images where engine and reference name the same class."""
+        if self.reference_logits is None:
+            return None
+        return 100 * float(np.mean(stats.agreeing(self.engine_logits, self.reference_logits)))
+
+    @cached_property
+    def logit_sqnr_db(self) -> float | None:
+        """Logit SQNR in dB over all images; None without a reference or with NaN or infinity."""
+        if self.reference_logits is None:
+            return None
+        return stats.logit_sqnr_db(self.reference_logits, self.engine_logits)
+
+    def details(self) -> dict[str, Any]:
+        """What only classification has to tell, as plain JSON values."""
+        counts = self.counts
+        return {
+            "labelled": int(np.count_nonzero(self.labelled)),
+            "lost": counts.lost if counts else None,
+            "gained": counts.gained if counts else None,
+            "mcnemar_p": stats.mcnemar_p(counts) if counts else None,
+        }
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The raw samples, to be kept."""
+        found: dict[str, NDArray[Any]] = {
+            "content": np.array(self.content, dtype="U64"),
+            "labels": self.labels,
+            "engine_logits": self.engine_logits,
+        }
+        if self.reference_logits is not None:
+            found["reference_logits"] = self.reference_logits
+        return found
+
+    def _accuracy(self, logits: Floats) -> Accuracy:
+        labels = self.labels[self.labelled]
+        n = len(labels)
+        if not n:
+            return Accuracy(None, None, None)
+        known = logits[self.labelled]
+        top1 = stats.wilson(int(np.count_nonzero(stats.top_k(known, labels, 1))), n)
+        top5 = None
+        if known.shape[1] > 5:
+            top5 = 100 * float(np.mean(stats.top_k(known, labels, 5)))
+        return Accuracy(100 * top1.value, top5, top1.scaled(100).interval)
+
 
 def measure(
     engine: Runner,
@@ -80,76 +170,41 @@ def measure(
 ) -> Measurement:
     """Logits of every image from the engine and the reference, in one streaming pass.
 
-    ``calibration`` are content hashes of the calibration images. Errors: InputError where
-    interface, classes and preprocessing do not fit each other (before anything runs), where an
-    image was also used for calibration, where it has no recorded reference logits, or where the
-    reference's logits are not finite.
+    ``calibration`` are content hashes of the calibration images. Under torchrun each process takes
+    whole batches, and the first has the logits of all; on the others Finished is raised.
+    Errors: InputError where interface, classes and preprocessing do not fit each other (before
+    anything runs), where an image was also used for calibration, where it has no recorded reference
+    logits, or where the reference's logits are not finite.
     """
     check_fit(engine, images, preprocess, reference)
     seen = frozenset(calibration)
+    none = np.zeros((0, engine.interface.output_shape[0]), np.float32)
     content: list[str] = []
-    labels: list[NDArray[np.int64]] = []
-    engine_logits: list[Floats] = []
-    reference_logits: list[Floats] = []
-    for batch in batches(images, preprocess, batch_size, progress=progress, label="validate"):
-        _refuse_calibration_images(batch, seen)
+    labels = [np.zeros(0, np.int64)]
+    engine_logits: list[Floats] = [none]
+    reference_logits: list[Floats] = [none]
+    mine = replace(images, items=share(images.items, batch_size))
+    for batch in batches(mine, preprocess, batch_size, progress=progress, label="validate"):
+        refuse_calibration_images(batch, seen)
         engine_logits.append(infer(engine, batch.images))
         if reference is not None:
             reference_logits.append(_reference_logits(reference, batch))
         content.extend(batch.content)
         labels.append(batch.labels)
+    rows: dict[str, NDArray[Any]] = {
+        "content": np.array(content, "U64"),
+        "labels": np.concatenate(labels),
+        "engine_logits": np.concatenate(engine_logits),
+    }
+    if reference is not None:
+        rows["reference_logits"] = np.concatenate(reference_logits)
+    whole = gather_rows(rows, batch_size)
     return Measurement(
-        content=tuple(content),
-        labels=np.concatenate(labels),
-        engine_logits=np.concatenate(engine_logits),
-        reference_logits=np.concatenate(reference_logits) if reference is not None else None,
+        content=tuple(map(str, whole["content"])),
+        labels=whole["labels"],
+        engine_logits=whole["engine_logits"],
+        reference_logits=whole.get("reference_logits"),
     )
-
-
-def check_fit(
-    engine: Runner,
-    images: ImageSet,
-    preprocess: Preprocess,
-    reference: Runner | RecordedReference | None,
-) -> None:
-    """Raise InputError where engine, images, preprocessing and reference do not fit."""
-    if len(images) == 0:
-        raise InputError(f"{images.source}: no images", "Give a set with at least one image.")
-    check_classes(engine.interface, images)
-    _check_input(engine.interface, preprocess)
-    if reference is None:
-        return
-    classes = engine.interface.output_shape[-1]
-    if isinstance(reference, RecordedReference):
-        theirs = reference.classes
-    else:
-        theirs = reference.interface.output_shape[-1]
-        _check_input(reference.interface, preprocess)
-    if theirs != classes:
-        raise InputError(
-            f"the reference has {theirs} outputs, but the engine has {classes}",
-            "Give with --reference the FP32 model that the engine was made from.",
-        )
-
-
-def _check_input(interface: Interface, preprocess: Preprocess) -> None:
-    gives = (preprocess.channels, *preprocess.input_size)
-    takes = tuple(interface.input_shape)
-    if gives != takes:
-        raise InputError(
-            f"preprocessing {preprocess.name!r} gives images of {gives} (channels, height, width), "
-            f"but the model takes {takes}",
-            "Use the preprocessing that is recorded in the artifact.",
-        )
-
-
-def _refuse_calibration_images(batch: Batch, seen: frozenset[str]) -> None:
-    for name, content in zip(batch.names, batch.content, strict=True):
-        if content in seen:
-            raise InputError(
-                f"{name} is a calibration image of this engine (same pixels)",
-                "Give images with --data that it never saw, or quantize again without these.",
-            )
 
 
 def _reference_logits(reference: Runner | RecordedReference, batch: Batch) -> Floats:

@@ -1,39 +1,20 @@
-"""What validation found: numbers derived from the raw logits, and the judgement on them."""
+"""What validation found: a measurement and the judgement on it, as one report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgedense import artifact, stats
-from edgedense.engines.runner import Floats
-from edgedense.validate.judge import Gates, Judgement, Verdict, combine
-from edgedense.validate.measure import Measurement
+from edgedense.validate.judge import Gates, Judgement, Measured, Verdict, combine
+from edgedense.validate.measure import Accuracy
+from edgedense.validate.segmentation import Segmentation
 
 PREDICTIONS_FILE = "predictions.npz"
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Shares of right answers in percent (0 … 100).
-
-    ``top1_ci95`` is Wilson's interval. ``top5`` is None with five classes or fewer, where it says
-    nothing; everything is None where no image has a label.
-    """
-
-    top1: float | None
-    top5: float | None
-    top1_ci95: tuple[float, float] | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        interval = list(self.top1_ci95) if self.top1_ci95 else None
-        return {"top1": self.top1, "top5": self.top5, "top1_ci95": interval}
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +26,7 @@ class ValidateReport:
 
     engine_name: str
     reference_name: str | None
-    measured: Measurement
+    measured: Measured
     gates: Gates
     judgement: Judgement
     speedup: stats.Estimate | None = None
@@ -53,41 +34,35 @@ class ValidateReport:
     @property
     def samples(self) -> int:
         """Number of images."""
-        return len(self.measured.labels)
+        return self.measured.samples
 
-    @cached_property
-    def engine(self) -> Accuracy:
-        """Accuracy of the engine."""
-        return _accuracy(self.measured, self.measured.engine_logits)
+    @property
+    def engine(self) -> Accuracy | Segmentation:
+        """How well the engine did."""
+        return self.measured.engine
 
-    @cached_property
-    def reference(self) -> Accuracy | None:
-        """Accuracy of the reference; None without one."""
-        logits = self.measured.reference_logits
-        return None if logits is None else _accuracy(self.measured, logits)
+    @property
+    def reference(self) -> Accuracy | Segmentation | None:
+        """How well the reference did; None without one."""
+        return self.measured.reference
 
-    @cached_property
+    @property
     def drop(self) -> stats.Estimate | None:
-        """Top-1 of the reference minus top-1 of the engine, in pp, with Tango's 95 % interval.
+        """Top-1 or mean IoU of the reference minus that of the engine, in pp, with its interval.
 
-        Positive where the engine is worse; None without labels or reference.
+        Positive where the engine is worse; None where it cannot be told.
         """
-        counts = self.measured.counts
-        return None if counts is None else stats.paired_difference(counts).scaled(100)
+        return self.measured.drop
 
-    @cached_property
+    @property
     def agreement(self) -> float | None:
-        """Percent of images where engine and reference name the same class."""
-        logits = self.measured.reference_logits
-        if logits is None:
-            return None
-        return 100 * float(np.mean(stats.agreeing(self.measured.engine_logits, logits)))
+        """Percent of images, or pixels, where engine and reference name the same class."""
+        return self.measured.agreement
 
-    @cached_property
+    @property
     def logit_sqnr_db(self) -> float | None:
-        """Logit SQNR in dB over all images; None without a reference or with NaN or infinity."""
-        logits = self.measured.reference_logits
-        return None if logits is None else stats.logit_sqnr_db(logits, self.measured.engine_logits)
+        """Logit SQNR in dB; None without the reference's logits or with NaN or infinity."""
+        return self.measured.logit_sqnr_db
 
     @property
     def verdict(self) -> Verdict:
@@ -110,20 +85,17 @@ class ValidateReport:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; unknown numbers are None, never NaN."""
-        counts = self.measured.counts
         drop = self.drop
         found: dict[str, Any] = {
+            "task": self.measured.task,
             "samples": self.samples,
-            "labelled": int(np.count_nonzero(self.measured.labelled)),
             "engine_name": self.engine_name,
             "reference_name": self.reference_name,
             "reference": self.reference.to_dict() if self.reference else None,
             "engine": self.engine.to_dict(),
             "drop_pp": drop.value if drop else None,
             "drop_ci95": list(drop.interval) if drop else None,
-            "lost": counts.lost if counts else None,
-            "gained": counts.gained if counts else None,
-            "mcnemar_p": stats.mcnemar_p(counts) if counts else None,
+            **self.measured.details(),
             "agreement": self.agreement,
             "logit_sqnr_db": self.logit_sqnr_db,
             "not_finite": self.measured.not_finite,
@@ -146,33 +118,13 @@ def write_report(
     options: Mapping[str, Any],
     preprocess: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a ``validate`` artifact: the report, and every logit in ``predictions.npz``.
+    """Write a ``validate`` artifact: the report, and what it derives from in ``predictions.npz``.
 
     Errors: InputError where ``path`` exists; MachineError on a full disk.
     """
-    measured = report.measured
-    arrays: dict[str, Any] = {
-        "content": np.array(measured.content, dtype="U64"),
-        "labels": measured.labels,
-        "engine_logits": measured.engine_logits,
-    }
-    if measured.reference_logits is not None:
-        arrays["reference_logits"] = measured.reference_logits
     with artifact.create(
         path, "validate", parents=parents, options=options, preprocess=preprocess
     ) as draft:
+        arrays: dict[str, Any] = dict(report.measured.arrays())
         np.savez_compressed(draft.path / PREDICTIONS_FILE, **arrays)
         draft.report = report.to_dict()
-
-
-def _accuracy(measured: Measurement, logits: Floats) -> Accuracy:
-    labels = measured.labels[measured.labelled]
-    n = len(labels)
-    if not n:
-        return Accuracy(None, None, None)
-    known = logits[measured.labelled]
-    top1 = stats.wilson(int(np.count_nonzero(stats.top_k(known, labels, 1))), n)
-    top5 = None
-    if known.shape[1] > 5:
-        top5 = 100 * float(np.mean(stats.top_k(known, labels, 5)))
-    return Accuracy(100 * top1.value, top5, top1.scaled(100).interval)

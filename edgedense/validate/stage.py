@@ -6,12 +6,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from edgedense.data import ImageSet, Preprocess
-from edgedense.engines.reference import RecordedReference
+from edgedense.engines.reference import RecordedReference, is_dense
 from edgedense.engines.runner import Runner
 from edgedense.errors import InputError
 from edgedense.progress import SILENT, Progress
 from edgedense.stats import Estimate
 from edgedense.validate.judge import Gates, judge, judge_speedup
+from edgedense.validate.masks import measure_segmentation
 from edgedense.validate.measure import measure
 from edgedense.validate.report import ValidateReport
 
@@ -20,7 +21,7 @@ from edgedense.validate.report import ValidateReport
 class ValidateOptions:
     """Gates (None leaves one open) and the number of images run at once.
 
-    ``max_drop_pp`` in percentage points of top-1, 0 … 100; ``min_speedup`` as a factor.
+    ``max_drop_pp`` in percentage points of top-1 or mean IoU, 0 … 100; ``min_speedup`` as a factor.
     """
 
     max_drop_pp: float | None = 1.0
@@ -31,7 +32,7 @@ class ValidateOptions:
         if self.max_drop_pp is not None and not 0 <= self.max_drop_pp <= 100:
             raise InputError(
                 f"--max-drop {self.max_drop_pp:g} is not in 0 … 100",
-                "Give percentage points of top-1, such as 1.0.",
+                "Give percentage points, such as 1.0.",
             )
         if self.min_speedup is not None and not 0 < self.min_speedup < float("inf"):
             raise InputError(
@@ -60,15 +61,17 @@ def validate(
 ) -> ValidateReport:
     """Prove an engine against its reference on an evaluation set, and judge it.
 
-    ``reference`` is the FP32 model or its recorded logits (no torch needed); None leaves accuracy
-    and a baseline only. ``calibration`` are content hashes that must not turn up in ``images``.
-    ``speedup`` is what an interleaved benchmark measured. Errors: InputError as in
+    Images with labels for a classifier, with masks for a segmentation network. ``reference`` is
+    the FP32 model or what it recorded (no torch needed); None leaves accuracy and a baseline only.
+    ``calibration`` are content hashes that must not turn up in ``images``. ``speedup`` is what an
+    interleaved benchmark measured. Errors: InputError as in
     :func:`edgedense.validate.measure`, and where a speed-up is asked but was not measured.
     """
     options = options or ValidateOptions()
     if options.min_speedup is not None:
         judge_speedup(speedup, options.min_speedup)  # before minutes of work, not after
-    measured = measure(
+    run = measure_segmentation if is_dense(engine.interface) else measure
+    measured = run(
         engine,
         images,
         preprocess,

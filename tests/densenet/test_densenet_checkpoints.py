@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 from nets import images, logits, relative_error, tiny, trained
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from edgedense import artifact
 from edgedense.artifact import WEIGHTS_FILE
@@ -28,80 +27,6 @@ SPECS = {
     "plain": tiny((1, 2, 1), 3, bottleneck=False, compression=1.0, stem_width=5),
     "imagenet": tiny((2, 1), 4, stem="imagenet", in_channels=1),
 }
-
-
-class VeitLayer(nn.Module):
-    """andreasveit/densenet-pytorch, BasicBlock and BottleneckBlock."""
-
-    def __init__(self, width: int, growth: int, bottleneck: bool) -> None:
-        super().__init__()
-        self.bn1 = nn.BatchNorm2d(width)
-        if bottleneck:
-            self.conv1 = nn.Conv2d(width, 4 * growth, 1, bias=False)
-            self.bn2 = nn.BatchNorm2d(4 * growth)
-            self.conv2 = nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
-        else:
-            self.conv1 = nn.Conv2d(width, growth, 3, padding=1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.conv1(F.relu(self.bn1(x)))
-        if hasattr(self, "conv2"):
-            out = self.conv2(F.relu(self.bn2(out)))
-        return torch.cat([x, out], 1)
-
-
-class VeitBlock(nn.Module):
-    def __init__(self, layers: int, width: int, growth: int, bottleneck: bool) -> None:
-        super().__init__()
-        self.layer = nn.Sequential(
-            *(VeitLayer(width + i * growth, growth, bottleneck) for i in range(layers))
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x)
-
-
-class VeitTransition(nn.Module):
-    def __init__(self, width: int, out: int) -> None:
-        super().__init__()
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv1 = nn.Conv2d(width, out, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(self.conv1(F.relu(self.bn1(x))), 2)
-
-
-class Veit(nn.Module):
-    """DenseNet3 of andreasveit/densenet-pytorch, for 32x32 images."""
-
-    def __init__(self, layers: int, growth: int, bottleneck: bool) -> None:
-        super().__init__()
-        width = 2 * growth
-        self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
-        for block in (1, 2, 3):
-            setattr(self, f"block{block}", VeitBlock(layers, width, growth, bottleneck))
-            width += layers * growth
-            if block < 3:
-                setattr(self, f"trans{block}", VeitTransition(width, width // 2))
-                width //= 2
-        self.bn1 = nn.BatchNorm2d(width)
-        self.fc = nn.Linear(width, 7)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.trans1(self.block1(self.conv1(x)))
-        x = F.relu(self.bn1(self.block3(self.trans2(self.block2(x)))))
-        return self.fc(F.avg_pool2d(x, 8).flatten(1))
-
-
-def shake(network: nn.Module) -> nn.Module:
-    torch.manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight.data, module.running_var):
-                tensor.uniform_(0.5, 1.5)
-            for tensor in (module.bias.data, module.running_mean):
-                tensor.normal_()
-    return network.eval()
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -135,25 +60,7 @@ def test_old_torchvision_keys_with_dots(tmp_path: Path) -> None:
     assert relative_error(logits(network, x), logits(model.network, x)) < 1e-6
 
 
-@pytest.mark.parametrize("bottleneck", [True, False])
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module."])
-def test_andreasveits_scheme(bottleneck: bool, prefix: str, tmp_path: Path) -> None:
-    network, path = shake(Veit(2, 4, bottleneck)), tmp_path / "model_best.pth.tar"
-    state = {
-        prefix + key: value
-        for key, value in network.state_dict().items()
-        if "num_batches_tracked" not in key
-    }
-    torch.save({"epoch": 300, "state_dict": state, "best_prec1": 94.5}, path)
-    model = load_model(path)
-    assert model.scheme == "andreasveit"
-    assert model.spec.block_config == (2, 2, 2)
-    assert model.spec.growth_rate == 4
-    x = images(model.spec, (32, 32))
-    assert relative_error(logits(network, x), logits(model.network, x)) < 1e-5
-
-
-@pytest.mark.parametrize("entry", ["state_dict", "net", "model", "model_state"])
+@pytest.mark.parametrize("entry", ["state_dict", "net", "model", "model_state", "model_state_dict"])
 def test_wrappers(entry: str, tmp_path: Path) -> None:
     network, path = trained(tiny()), tmp_path / "x.pth"
     torch.save({entry: network.state_dict(), "epoch": 3, "optimizer": {"state": {}}}, path)

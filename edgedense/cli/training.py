@@ -1,0 +1,146 @@
+"""What ``train`` and ``finetune`` have in common on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import click
+
+from edgedense.cli import params
+from edgedense.cli.terminal import Terminal, count, emit, number, percent
+from edgedense.errors import InputError
+
+if TYPE_CHECKING:
+    from edgedense.data import ImageSet, Preprocess
+    from edgedense.train import Plan, TrainOptions, TrainReport
+    from edgedense.train.job import Job
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--batch", type=int, help="Images of one step, over all processes.  [recipe]"),
+    click.option("--lr", type=float, help="Learning rate of the first epoch.  [recipe]"),
+    click.option("--schedule", type=click.Choice(["step", "cosine"]), help="[default: step]"),
+    click.option("--momentum", type=float, help="Nesterov's.  [default: 0.9]"),
+    click.option("--weight-decay", type=float, help="[default: 1e-4]"),
+    click.option("--label-smoothing", type=float, help="[default: 0]"),
+    click.option("--dropout", type=float, help="After each layer; the paper's is 0.2, and only "
+                 "without augmentation."),
+    click.option(
+        "--augment/--no-augment",
+        default=True,
+        show_default=True,
+        help="Random crops and mirrored images. Not where a mirrored image means something else.",
+    ),
+    click.option("--eval", "evaluation", type=params.PATH, help="Images to judge each epoch by."),
+    click.option(
+        "--keep",
+        type=click.Choice(["last", "best"]),
+        default="last",
+        show_default=True,
+        help="Weights of the last epoch, or of the best on --eval (its figure then flatters).",
+    ),
+    click.option("--memory-efficient", is_flag=True, help="Less memory, some more time."),
+    click.option("--amp", is_flag=True, help="Mixed precision; on a GPU only."),
+    click.option("--workers", type=int, default=0, show_default=True, help="Decoding processes."),
+    click.option(
+        "--sync-bn/--no-sync-bn",
+        default=True,
+        show_default=True,
+        help="Under torchrun: BN sees the images of all processes.",
+    ),
+    click.option("--dry-run", is_flag=True, help="Print the plan and an estimate; train nothing."),
+    params.preprocess_option,
+    params.seed_option,
+    params.json_option,
+)  # fmt: skip
+
+
+def training_options(command: F) -> F:
+    """The options of both commands."""
+    return reduce(lambda inner, option: option(inner), reversed(_OPTIONS), command)
+
+
+def chosen(base: TrainOptions, augment: bool, **asked: Any) -> TrainOptions:
+    """The recipe with what the user asked for; None leaves the recipe's value."""
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    if not augment:
+        given["augmentation"] = "none"
+    return replace(base, **given)
+
+
+def read_images(
+    data: Path, evaluation: Path | None, asked: str | None, recorded: dict[str, Any] | None
+) -> tuple[ImageSet, ImageSet | None, Preprocess]:
+    """Training images, evaluation images and the one preprocessing of both."""
+    images = params.read_set(data)
+    judges = None if evaluation is None else params.read_set(evaluation)
+    sets = [images] if judges is None else [images, judges]
+    return images, judges, params.choose_preprocess(asked, recorded, *sets)
+
+
+def carry_out(job: Job, output: Path | None, dry_run: bool, as_json: bool) -> None:
+    """Do the job, or only plan it, and tell what came out."""
+    from edgedense.train import plan, run
+
+    terminal = Terminal()
+    if dry_run:
+        _tell_plan(plan(job, terminal), terminal, as_json)
+        return
+    if output is None:
+        raise InputError("no place for the result", "Give -o DIR, or --dry-run.")
+    report = run(job, output, terminal)
+    if as_json:
+        emit(report.to_dict())
+    else:
+        _tell(report, job.stage, terminal)
+
+
+def _tell(report: TrainReport, stage: Literal["train", "finetune"], terminal: Terminal) -> None:
+    rows = [
+        ("parameters", count(report.params)),
+        ("MACs", count(report.macs)),
+        ("training images", report.images),
+        ("epochs", len(report.epochs)),
+        ("loss of the last epoch", number(report.epochs[-1].loss, 4)),
+    ]
+    if report.evaluated:
+        best = f"{percent(report.best_top1)} in epoch {report.best_epoch}"
+        rows += [("top-1, last", percent(report.last_top1)), ("top-1, best", best)]
+    rows.append(("weights kept", f"epoch {report.kept_epoch}"))
+    terminal.table(f"{stage}: {report.epochs[-1].epoch} epochs", ("", ""), rows)
+    if report.seen:
+        terminal.say(
+            f"{report.seen} of {report.evaluated} evaluation images are training images too: "
+            "the accuracy flatters"
+        )
+    terminal.say(f"{report.artifact}: written in {report.seconds:.1f} s")
+    terminal.say(f"next: edgedense quantize {report.artifact} -o DIR --calib SET")
+
+
+def _tell_plan(plan: Plan, terminal: Terminal, as_json: bool) -> None:
+    if as_json:
+        emit(plan.to_dict())
+        return
+    rates = [f"{rate:g} from epoch {epoch}" for epoch, rate in plan.lr[:4]]
+    rows = [
+        ("parameters", count(plan.params)),
+        ("MACs", count(plan.macs)),
+        ("images", plan.images),
+        ("batch", f"{plan.batch} over {plan.processes} process(es)"),
+        ("epochs", f"{plan.epochs} of {plan.steps_per_epoch} steps"),
+        ("learning rate", ", ".join(rates) + (", …" if len(plan.lr) > 4 else "")),
+        ("time", f"{_duration(plan.seconds)} ({plan.seconds_per_step:.3g} s a step, measured now)"),
+    ]
+    terminal.table("plan (nothing was trained)", ("", ""), rows)
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"about {seconds / length:.1f} {unit}"
+    return f"about {seconds:.0f} seconds"

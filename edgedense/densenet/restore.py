@@ -1,0 +1,65 @@
+"""A network of a structure, filled with tensors that were checked against it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from edgedense.densenet.family import Network, Spec, network_of
+from edgedense.errors import InputError
+
+
+def restore(spec: Spec, state: Mapping[str, Tensor], path: Path) -> Network:
+    """The network of ``spec`` in eval mode, in FP32, with copies of the tensors of ``state``.
+
+    Errors: InputError for tensors that are missing, too many, of another shape or not finite.
+    """
+    with torch.device("meta"):  # neither memory nor time for values that are replaced at once
+        network = network_of(spec)
+    wanted = network.state_dict()
+    found = {**_counters(wanted), **state}
+    _check_tensors(wanted, found, path)
+    copies = {key: _copy(value, wanted[key].dtype) for key, value in found.items()}
+    _check_finite(copies, path)
+    network.load_state_dict(copies, assign=True)
+    return network.eval()
+
+
+def _counters(wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """BN's counters of batches: files older than PyTorch 0.4.1 have none."""
+    names = (key for key in wanted if key.endswith("num_batches_tracked"))
+    return {key: torch.tensor(0) for key in names}
+
+
+def _copy(value: Tensor, dtype: torch.dtype) -> Tensor:
+    # a copy, for a file's tensors may share their memory
+    return value.detach().to(dtype, copy=True).contiguous()
+
+
+def _check_finite(state: Mapping[str, Tensor], path: Path) -> None:
+    bad = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        raise InputError(
+            f"{path}: NaN or infinity in {bad[0]}"
+            + (f" and {len(bad) - 1} more tensors" if len(bad) > 1 else ""),
+            "Training diverged before this was saved: take an earlier checkpoint.",
+        )
+
+
+def _check_tensors(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> None:
+    for key, value in wanted.items():
+        found = tuple(state[key].shape) if key in state else None
+        if found != tuple(value.shape):
+            raise InputError(
+                f"{path}: {key} has shape {found}, where the structure asks for "
+                f"{tuple(value.shape)}",
+                "The file is incomplete, or of a variant that edgedense does not know yet.",
+            )
+    if extra := sorted(set(state) - set(wanted)):
+        raise InputError(
+            f"{path}: {extra[0]} has no place in the structure that its other tensors give",
+            "The file is of a variant that edgedense does not know yet.",
+        )

@@ -1,0 +1,157 @@
+"""Getting at the network's tensors: the dictionaries and the prefixes that they come wrapped in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from edgedense.densenet.refused import check_refused
+from edgedense.errors import InputError
+
+ENTRIES = ("state_dict", "net", "model", "model_state", "model_state_dict")
+EMA_ENTRIES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
+PREFIXES = (
+    *("module.", "_orig_mod.", "model.", "net.", "backbone."),
+    *("densenet121.", "densenet161.", "densenet169.", "densenet201."),
+)
+# tensors of losses and metrics (Lightning keeps them in the state dict), and thop's counters
+_FOREIGN = re.compile(
+    r"(?:(?:train|val|valid|test)_)?"
+    r"(?:criterion|criteria|loss|loss_fn|metrics?|acc|accuracy|auc|auroc|f1)(?:_\w+)?\..*"
+    r"|(?:.*\.)?total_(?:ops|params)"
+)
+_DEPTH = 8  # of wrappers in wrappers; a dictionary may contain itself
+_LARGEST_SIDE, _LARGEST_TENSOR = 1 << 20, 1 << 30
+
+
+@dataclass(frozen=True)
+class Unwrapped:
+    """A network's tensors, with the names that its code base gave them.
+
+    ``beside`` is what stood next to them in the file; ``notes`` say what was taken and dropped.
+    """
+
+    state: Mapping[str, Tensor]
+    beside: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def unwrap(raw: object, path: Path, *, ema: bool = False) -> Unwrapped:
+    """The one state dict in what a checkpoint file holds, its names without prefixes.
+
+    ``ema`` takes the averaged weights in place of the trained ones. Errors: InputError where there
+    is none or more than one, where tensors of something else stand among the network's, and for a
+    relative that edgedense does not run.
+    """
+    levels = _levels(raw, path)
+    averaged = [(name, level[name]) for level in levels for name in EMA_ENTRIES if name in level]
+    averaged = [(name, value) for name, value in averaged if _holds_tensors(value)]
+    notes: list[str] = []
+    if ema:
+        levels = _averaged(averaged, path)
+        notes.append(f"Weights taken: {averaged[0][0]}, the exponential moving average (EMA).")
+    elif averaged:
+        notes.append(f"EMA weights are in the file too ({averaged[0][0]}): edgedense import --ema.")
+    found = {str(k): v for k, v in levels[-1].items() if isinstance(v, Tensor)} if levels else {}
+    if not found:
+        raise _nothing(path, averaged)
+    kept, dropped = _without_foreign(found)
+    _check_plain(kept, path)
+    check_refused(kept, path)
+    state = _without_prefixes(kept, path)
+    if dropped:
+        notes.append(f"Left out, no part of the network: {_some(dropped)}.")
+    beside = {str(k): v for level in levels[:-1] for k, v in level.items()}
+    return Unwrapped(state, beside, tuple(notes))
+
+
+def _levels(raw: object, path: Path, entries: tuple[str, ...] = ENTRIES) -> list[_Level]:
+    """Mappings from the outermost to the one that is the state dict itself."""
+    levels: list[_Level] = []
+    while isinstance(raw, Mapping) and len(levels) < _DEPTH:
+        levels.append(raw)
+        inside = [entry for entry in entries if _holds_tensors(raw.get(entry))]
+        if not inside:
+            break
+        if len(inside) > 1:
+            raise InputError(
+                f"{path}: more than one state dict inside: {', '.join(inside)}",
+                f"Save one of them alone: torch.save(torch.load(FILE)[{inside[0]!r}], "
+                "'weights.pth')",
+            )
+        raw = raw[inside[0]]
+    return levels
+
+
+_Level = Mapping[object, object]
+
+
+def _averaged(averaged: list[tuple[str, object]], path: Path) -> list[_Level]:
+    if not averaged:
+        raise InputError(
+            f"{path}: no EMA weights inside (looked for {', '.join(EMA_ENTRIES)})",
+            "Leave --ema away to take the trained weights.",
+        )
+    return _levels(averaged[0][1], path, (*ENTRIES, "module"))
+
+
+def _holds_tensors(value: object, depth: int = _DEPTH) -> bool:
+    if not isinstance(value, Mapping) or not depth:
+        return False
+    inner = [value.get(entry) for entry in (*ENTRIES, "module")]
+    return any(isinstance(v, Tensor) for v in value.values()) or any(
+        _holds_tensors(v, depth - 1) for v in inner
+    )
+
+
+def _nothing(path: Path, averaged: list[tuple[str, object]]) -> InputError:
+    if averaged:
+        return InputError(
+            f"{path}: only EMA weights inside ({averaged[0][0]})", "Take them with --ema."
+        )
+    return InputError(
+        f"{path}: no state dict inside (looked for tensors at the top and under "
+        f"{', '.join(ENTRIES)})",
+        "Save the weights as torch.save(model.state_dict(), 'weights.pth').",
+    )
+
+
+def _without_foreign(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    dropped = [key for key in state if _FOREIGN.fullmatch(key)]
+    return {key: value for key, value in state.items() if key not in set(dropped)}, dropped
+
+
+def _check_plain(state: Mapping[str, Tensor], path: Path) -> None:
+    for key, value in state.items():
+        odd = value.layout is not torch.strided or value.is_quantized or value.is_nested
+        if odd or value.is_complex() or value.device.type != "cpu":
+            raise InputError(
+                f"{path}: {key} is sparse, quantized, complex or without values",
+                "Save the network's FP32 weights, before any quantization.",
+            )
+        if value.numel() > _LARGEST_TENSOR or max(value.shape, default=0) > _LARGEST_SIDE:
+            raise InputError(
+                f"{path}: {key} claims a shape {tuple(value.shape)}, larger than any DenseNet's",
+                "The file is damaged, or no DenseNet.",
+            )
+
+
+def _without_prefixes(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    while prefix := next((p for p in PREFIXES if any(key.startswith(p) for key in state)), None):
+        others = [key for key in state if not key.startswith(prefix)]
+        if others:
+            raise InputError(
+                f"{path}: beside the tensors of {prefix}* it holds {_some(others)}",
+                "Save the one network: torch.save(network.state_dict(), 'weights.pth').",
+            )
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def _some(keys: list[str]) -> str:
+    return keys[0] + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
