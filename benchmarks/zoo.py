@@ -27,10 +27,9 @@ from torch import nn
 from edgedense import artifact
 from edgedense.build import BuildOptions, build_engine
 from edgedense.densenet import zoo
-from edgedense.densenet.checkpoints import Model, load_model
+from edgedense.densenet.checkpoints import AS_FOUND, LoadOptions, Model, load_model
 from edgedense.densenet.count import describe
 from edgedense.densenet.family import Network, initialised
-from edgedense.densenet.options import AS_FOUND, LoadOptions
 from edgedense.engines.onnxruntime import OnnxRunner
 from edgedense.engines.pytorch import reference_runner
 from edgedense.errors import EdgedenseError

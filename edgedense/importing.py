@@ -9,9 +9,8 @@ from typing import Any
 
 from edgedense import artifact
 from edgedense.data import Preprocess
-from edgedense.densenet.checkpoints import Model, check_channels, save_weights
+from edgedense.densenet.checkpoints import LoadOptions, Model, check_channels, save_weights
 from edgedense.densenet.count import describe, usual_input_size
-from edgedense.densenet.options import LoadOptions
 from edgedense.engines.pytorch import interface_of
 
 STAGE = "import"

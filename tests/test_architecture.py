@@ -28,6 +28,7 @@ FLOORS = (
     {"cli"},
     {"__main__"},
 )
+CHECKPOINTS = "densenet.checkpoints"
 # the only homes of each heavy library: a room with all its modules, or one module
 HOMES = {
     "torch": {
@@ -37,10 +38,10 @@ HOMES = {
     "torch_pruning": {"prune.remove"},
     "onnx": {"graph.export", "build.cpu"},
     "onnxruntime": {"engines.onnxruntime"},
-    "safetensors": {"densenet.checkpoints", "densenet.torch_file"},
+    "safetensors": {f"{CHECKPOINTS}.{name}" for name in ("load", "model", "torch_file")},
     "sklearn": {"demo"},
-    "h5py": {"densenet.keras_file"},
-    "google": {"densenet.caffe", "densenet.caffe_proto"},  # protobuf comes with onnx
+    "h5py": {f"{CHECKPOINTS}.keras_file"},
+    "google": {f"{CHECKPOINTS}.caffe", f"{CHECKPOINTS}.caffe_proto"},  # protobuf comes with onnx
     "tensorrt": set(),
     "tensorrt_rtx": set(),
     "pycuda": {"engines.tensorrt", "build.tensorrt"},

@@ -9,7 +9,7 @@ import click
 
 from edgedense.cli import params
 from edgedense.cli.terminal import Terminal, count, emit
-from edgedense.densenet.options import LoadOptions
+from edgedense.densenet.checkpoints import LoadOptions
 from edgedense.errors import InputError
 
 if TYPE_CHECKING:

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgedense.densenet.options import AS_FOUND, LoadOptions
+from edgedense.densenet.checkpoints import (
+    AS_FOUND,
+    LoadOptions,
+    Model,
+    check_channels,
+    load_model,
+)
 from edgedense.errors import InputError
 
 if TYPE_CHECKING:
     from edgedense.data import ImageSet, Preprocess
-    from edgedense.densenet.checkpoints import Model
     from edgedense.engines.pytorch import TorchRunner
     from edgedense.engines.reference import RecordedReference
     from edgedense.progress import Progress
@@ -83,7 +88,6 @@ def read_model(path: Path, options: LoadOptions = AS_FOUND) -> Model:
 
     for module in ("torch", "safetensors"):
         require(module, "reading a trained network")
-    from edgedense.densenet.checkpoints import load_model
 
     return load_model(path, options)
 
@@ -110,7 +114,6 @@ def record(
 
 def fp32_runner(model: Model, preprocess: Preprocess) -> TorchRunner:
     """The FP32 reference in PyTorch."""
-    from edgedense.densenet.checkpoints import check_channels
     from edgedense.engines.pytorch import reference_runner
 
     check_channels(model.spec, preprocess.channels)

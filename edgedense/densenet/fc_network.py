@@ -31,7 +31,7 @@ class PlainLayer(nn.Module):
 
     def _new(self, *features: Tensor) -> Tensor:
         x = torch.cat(features, 1) if len(features) > 1 else features[0]
-        y: Tensor = self.conv(F.relu(self.norm(x)))
+        y: Tensor = self.conv(F.relu(self.norm(x), inplace=True))
         return y
 
     def _drop(self, y: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class TransitionDown(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, width, H, W) to (N, out, H/2, W/2), rounded down."""
-        y = self.conv(F.relu(self.norm(x)))
+        y = self.conv(F.relu(self.norm(x), inplace=True))
         if self.dropout:
             y = F.dropout2d(y, self.dropout, self.training)
         return F.max_pool2d(y, 2)

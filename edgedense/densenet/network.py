@@ -38,12 +38,12 @@ class Layer(nn.Module):
         else:
             y = self._first(*features)
         if self.norm2 is not None and self.conv2 is not None:
-            y = self.conv2(F.relu(self.norm2(y)))
+            y = self.conv2(F.relu(self.norm2(y), inplace=True))
         return F.dropout(y, self.dropout, self.training) if self.dropout else y
 
     def _first(self, *features: Tensor) -> Tensor:
         x = torch.cat(features, 1) if len(features) > 1 else features[0]
-        y: Tensor = self.conv1(F.relu(self.norm1(x)))
+        y: Tensor = self.conv1(F.relu(self.norm1(x), inplace=True))
         return y
 
 
@@ -57,13 +57,30 @@ class Block(nn.ModuleDict):
         for number, layer in enumerate(layers, start=1):
             self[f"denselayer{number}"] = Layer(width, layer, eps=eps, dropout=dropout)
             width += layer.growth
+        self.width = width
 
     def forward(self, x: Tensor) -> Tensor:
         """The block's last concat."""
+        if not torch.is_grad_enabled():
+            return self._filled(x)
         features = [x]
         for layer in self.values():
             features.append(layer(*features))
         return torch.cat(features, 1)
+
+    def _filled(self, x: Tensor) -> Tensor:
+        """The same without a copy of all earlier features for each layer.
+
+        Each layer writes behind those before it, into the last concat; backward could not bear it.
+        """
+        width = x.shape[1]
+        whole = x.new_empty(x.shape[0], self.width, *x.shape[2:])
+        whole[:, :width] = x
+        for layer in self.values():
+            y = layer(whole[:, :width])
+            whole[:, width : width + y.shape[1]] = y
+            width += y.shape[1]
+        return whole
 
 
 class Transition(nn.Module):
@@ -72,7 +89,7 @@ class Transition(nn.Module):
     def __init__(self, width: int, out: int, spec: DenseNetSpec) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(width, eps=spec.eps)
-        self.relu = nn.ReLU() if spec.transition_relu else nn.Identity()
+        self.relu = nn.ReLU(inplace=True) if spec.transition_relu else nn.Identity()
         self.conv = nn.Conv2d(width, out, 1, bias=False)
         self.pool = nn.AvgPool2d(2) if spec.pool == "avg" else nn.MaxPool2d(2)
 
@@ -102,7 +119,7 @@ class DenseNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, before any softmax."""
-        x = F.relu(self.features(x))
+        x = F.relu(self.features(x), inplace=True)
         x = torch.flatten(F.adaptive_avg_pool2d(x, 1), 1)
         logits: Tensor = self.classifier(x)
         return logits

@@ -68,7 +68,7 @@ def _imagenet(spec: DenseNetSpec) -> OrderedDict[str, nn.Module]:
     kind, padding = (SameConv, 0) if spec.padding == "same" else (nn.Conv2d, 3)
     conv = kind(spec.in_channels, spec.stem_width, 7, 2, padding=padding, bias=False)
     norm = nn.BatchNorm2d(spec.stem_width, eps=spec.eps)
-    return OrderedDict(conv0=conv, norm0=norm, relu0=nn.ReLU())
+    return OrderedDict(conv0=conv, norm0=norm, relu0=nn.ReLU(inplace=True))
 
 
 def _deep(spec: DenseNetSpec) -> OrderedDict[str, nn.Module]:
@@ -77,7 +77,7 @@ def _deep(spec: DenseNetSpec) -> OrderedDict[str, nn.Module]:
     for number, width in enumerate((*spec.stem_hidden, spec.stem_width)):
         modules[f"conv{number}"] = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
         modules[f"norm{number}"] = nn.BatchNorm2d(width, eps=spec.eps)
-        modules[f"relu{number}"] = nn.ReLU()
+        modules[f"relu{number}"] = nn.ReLU(inplace=True)
         channels, stride = width, 1
     return modules
 

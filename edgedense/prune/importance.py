@@ -94,7 +94,7 @@ def _watch_gates(network: Network, groups: tuple[Group, ...]) -> Iterator[dict[s
     modules = dict(network.named_modules())
 
     def watch(name: str, seen: Tensor) -> None:
-        value = seen.detach()
+        value = seen.detach().clone()  # the ReLU behind it writes over it
 
         def backward(gradient: Tensor) -> None:
             gates[name] = (value * gradient).sum((2, 3)).double()

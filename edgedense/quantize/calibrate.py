@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
-from edgedense.data import ImageSet, Preprocess, batches
-from edgedense.distributed import gather, gather_rows, share, world
+from edgedense.data import Batch
+from edgedense.distributed import gather, gather_rows
 from edgedense.errors import InputError
 from edgedense.graph.nodes import Graph
 from edgedense.graph.run import GraphRunner
-from edgedense.progress import SILENT, Progress
 from edgedense.quantize.observe import Histogram
 
 
@@ -25,19 +24,11 @@ class Calibration:
     content: tuple[str, ...]
 
 
-def calibrate(
-    graph: Graph,
-    values: Iterable[str],
-    images: ImageSet,
-    preprocess: Preprocess,
-    batch_size: int,
-    progress: Progress = SILENT,
-) -> Calibration:
-    """Histograms of ``values`` while ``graph`` runs on ``images``.
+def calibrate(graph: Graph, values: Iterable[str], batches: Iterable[Batch]) -> Calibration:
+    """Histograms of ``values`` while ``graph`` runs on ``batches``.
 
-    Memory is one batch and 4096 counts a value, whatever the number of images. Under torchrun each
-    process takes whole batches, and the first has the same counts as one process alone would; on
-    the others :class:`Finished` is raised. Errors: InputError where a value is not finite.
+    Memory is one batch and 4096 counts a value, whatever the number of images.
+    Errors: InputError where a value is not finite.
     """
     histograms = {name: Histogram() for name in values}
     runner = GraphRunner(graph)
@@ -53,16 +44,18 @@ def calibrate(
                     "Check --preprocess; the weights themselves are finite.",
                 ) from error
 
-    mine = replace(images, items=share(images.items, batch_size))
-    for batch in batches(mine, preprocess, batch_size, progress=progress, label="calibrate"):
+    for batch in batches:
         runner(batch.images, observe)
         content.extend(batch.content)
-    return _gathered(Calibration(histograms, tuple(content)), batch_size)
+    return Calibration(histograms, tuple(content))
 
 
-def _gathered(mine: Calibration, batch_size: int) -> Calibration:
-    if world().size == 1:
-        return mine
+def gathered(mine: Calibration, batch_size: int) -> Calibration:
+    """What all processes of torchrun have seen, each of its share of whole batches.
+
+    Histograms merge exactly, so this is what one process alone would have. On all processes but
+    the first :class:`Finished` is raised.
+    """
     parts = gather({name: found.to_array() for name, found in mine.histograms.items()})
     content = gather_rows({"content": np.array(mine.content, "U64")}, batch_size)["content"]
     whole = {name: Histogram() for name in mine.histograms}

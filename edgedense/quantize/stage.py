@@ -16,6 +16,7 @@ from edgedense import artifact
 from edgedense.data import ImageSet, Preprocess, batches, refuse_overlap, set_sha256
 from edgedense.densenet.checkpoints import Model, check_channels
 from edgedense.densenet.count import describe
+from edgedense.distributed import share
 from edgedense.engines.pytorch import interface_of
 from edgedense.engines.reference import RecordedReference, save_reference
 from edgedense.errors import InputError
@@ -24,7 +25,7 @@ from edgedense.graph.lower import lower
 from edgedense.graph.nodes import Array, Graph
 from edgedense.graph.run import GraphRunner
 from edgedense.progress import SILENT, Progress
-from edgedense.quantize.calibrate import Calibration, calibrate
+from edgedense.quantize.calibrate import Calibration, calibrate, gathered
 from edgedense.quantize.place import place_conv, quantized_nodes
 from edgedense.quantize.ranges import CALIBRATORS, Calibrator, choose_amax
 from edgedense.quantize.verify import check_fp32, check_onnx, decibels, pytorch_logits
@@ -205,7 +206,9 @@ def _ranges(
 ) -> tuple[Calibration, dict[str, float]]:
     values = [node.input for node in quantized_nodes(graph, options.skip)]
     size = _batch_size(preprocess)
-    seen = calibrate(graph, values, sample, preprocess, size, progress)
+    mine = replace(sample, items=share(sample.items, size))
+    stream = batches(mine, preprocess, size, progress=progress, label="calibrate")
+    seen = gathered(calibrate(graph, values, stream), size)
     amax = {
         name: choose_amax(histogram, options.calibrator, options.percentile)
         for name, histogram in seen.histograms.items()

@@ -10,11 +10,11 @@ from caffe_nets import Caffe, Layer, Liu, Shicai, caffemodel, item, v1_layer_byt
 from nets import logits, relative_error
 
 from edgedense import environment
-from edgedense.densenet.caffe import recognise_caffe
 from edgedense.densenet.checkpoints import load_model
-from edgedense.densenet.infer import infer_spec
-from edgedense.densenet.recognised import Recognised
-from edgedense.densenet.restore import restore
+from edgedense.densenet.checkpoints.caffe import recognise_caffe
+from edgedense.densenet.checkpoints.infer import infer_spec
+from edgedense.densenet.checkpoints.recognised import Recognised
+from edgedense.densenet.checkpoints.restore import restore
 from edgedense.errors import InputError, MachineError
 
 SIZES = [(32, 32), (33, 47), (38, 21)]

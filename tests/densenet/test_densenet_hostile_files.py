@@ -14,7 +14,7 @@ from nets import tiny, trained
 from torch import nn
 
 from edgedense.densenet.checkpoints import load_model, save_weights
-from edgedense.densenet.pickles import find_code
+from edgedense.densenet.checkpoints.pickles import find_code
 from edgedense.errors import InputError
 
 FORMATS = ("zip", "legacy", "safetensors")

@@ -29,10 +29,10 @@ from nets import logits, relative_error
 
 from edgedense import environment
 from edgedense.densenet.checkpoints import LoadOptions, load_model
-from edgedense.densenet.infer import infer_spec
-from edgedense.densenet.keras import recognise_keras, recognise_npz
-from edgedense.densenet.recognised import Recognised
-from edgedense.densenet.restore import restore
+from edgedense.densenet.checkpoints.infer import infer_spec
+from edgedense.densenet.checkpoints.keras import recognise_keras, recognise_npz
+from edgedense.densenet.checkpoints.recognised import Recognised
+from edgedense.densenet.checkpoints.restore import restore
 from edgedense.errors import InputError, MachineError
 
 SIZES = [(32, 32), (33, 47), (38, 21)]  # the stem's halvings meet odd and even sides

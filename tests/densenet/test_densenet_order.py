@@ -12,8 +12,8 @@ from nets import images, logits, relative_error, specs, tiny, trained
 from torch import Tensor, nn
 
 from edgedense.densenet.checkpoints import LoadOptions, load_model
-from edgedense.densenet.keras import recognise_npz
-from edgedense.densenet.order import recognise_order
+from edgedense.densenet.checkpoints.keras import recognise_npz
+from edgedense.densenet.checkpoints.order import recognise_order
 from edgedense.densenet.spec import DenseLayer, DenseNetSpec
 from edgedense.errors import InputError
 

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgedense.densenet.checkpoints import LoadOptions, Model, load_model
+from edgedense.densenet.checkpoints.recognise import NAMES
+from edgedense.densenet.checkpoints.reorder import ours_from_reversed
+from edgedense.densenet.checkpoints.schemes import SCHEMES
 from edgedense.densenet.network import DenseNet
-from edgedense.densenet.recognise import NAMES
-from edgedense.densenet.reorder import ours_from_reversed
-from edgedense.densenet.schemes import SCHEMES
 from edgedense.densenet.spec import DenseLayer, DenseNetSpec
 from edgedense.errors import InputError
 

@@ -10,10 +10,10 @@ from nets import sizes, specs, tiny
 from torch import nn
 
 from edgedense.densenet import zoo
+from edgedense.densenet.checkpoints.infer import infer_spec
+from edgedense.densenet.checkpoints.recognised import Facts
 from edgedense.densenet.count import count_macs, count_params, describe, usual_input_size
-from edgedense.densenet.infer import infer_spec
 from edgedense.densenet.network import DenseNet
-from edgedense.densenet.recognised import Facts
 from edgedense.densenet.spec import DenseLayer, DenseNetSpec
 from edgedense.errors import InputError
 

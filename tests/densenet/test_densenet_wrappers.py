@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from edgedense.densenet.wrappers import ENTRIES, PREFIXES, unwrap
+from edgedense.densenet.checkpoints.wrappers import ENTRIES, PREFIXES, unwrap
 from edgedense.errors import InputError
 
 State = dict[str, Tensor]

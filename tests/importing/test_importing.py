@@ -16,11 +16,10 @@ from torch import Tensor
 
 from edgedense import artifact
 from edgedense.data import PRESETS
-from edgedense.densenet.checkpoints import load_model
+from edgedense.densenet.checkpoints import LoadOptions, load_model
 from edgedense.densenet.count import count_macs, count_params
 from edgedense.densenet.family import initialised
 from edgedense.densenet.fc_spec import FCDenseNetSpec
-from edgedense.densenet.options import LoadOptions
 from edgedense.errors import InputError
 from edgedense.importing import import_model
 

@@ -20,7 +20,7 @@ def shift_of(moved: np.ndarray, side: int) -> tuple[int, int, bool]:
     step = np.diff(columns, axis=1)[inside[:, 1:] & inside[:, :-1]]
     assert len(set(step)) == 1
     mirrored = bool(step[0] == -1)
-    place = np.arange(side)[:, None], np.arange(side)[None, ::-1 if mirrored else 1]
+    place = np.arange(side)[:, None], np.arange(side)[None, :: -1 if mirrored else 1]
     down, right = (rows - place[0])[inside], (columns - place[1])[inside]
     assert len(set(down)) == len(set(right)) == 1  # moved as a whole
     return int(down[0]), int(right[0]), mirrored

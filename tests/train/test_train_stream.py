@@ -33,7 +33,9 @@ def drawn(source: Source, *, epoch: int = 0, world: World | None = None, **how: 
 
 def same(left: list[Drawn], right: list[Drawn]) -> bool:
     return len(left) == len(right) and all(
-        torch.equal(a, b) for one, two in zip(left, right, strict=True) for a, b in zip(one, two)
+        torch.equal(a, b)
+        for one, two in zip(left, right, strict=True)
+        for a, b in zip(one, two, strict=True)
     )
 
 

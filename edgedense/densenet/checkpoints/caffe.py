@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgedense import environment
-from edgedense.densenet.layer_names import shicai_names
-from edgedense.densenet.order import ASSUMED, Step, arrange, named
-from edgedense.densenet.recognised import Facts, Recognised
+from edgedense.densenet.checkpoints.layer_names import shicai_names
+from edgedense.densenet.checkpoints.order import ASSUMED, Step, arrange, named
+from edgedense.densenet.checkpoints.recognised import Facts, Recognised
 from edgedense.densenet.spec import Activation
 from edgedense.errors import InputError
 
@@ -145,7 +145,7 @@ def _activation(layers: Sequence[_Layer]) -> Activation:
 def _read(path: Path) -> list[_Layer]:
     from google.protobuf.message import DecodeError
 
-    from edgedense.densenet.caffe_proto import net_parameter
+    from edgedense.densenet.checkpoints.caffe_proto import net_parameter
 
     net = net_parameter()()
     try:

@@ -12,12 +12,19 @@ import torch
 from torch import Tensor
 
 from edgedense import environment
-from edgedense.densenet.keras_config import Config
-from edgedense.densenet.keras_layers import Floats, Layer, Weights, layers_of
-from edgedense.densenet.layer_names import applications_names, shicai_names
-from edgedense.densenet.npz import read_npz
-from edgedense.densenet.order import ASSUMED, Step, arrange, named, recognise_order, steps_of
-from edgedense.densenet.recognised import Facts, Recognised
+from edgedense.densenet.checkpoints.keras_config import Config
+from edgedense.densenet.checkpoints.keras_layers import Floats, Layer, Weights, layers_of
+from edgedense.densenet.checkpoints.layer_names import applications_names, shicai_names
+from edgedense.densenet.checkpoints.npz import read_npz
+from edgedense.densenet.checkpoints.order import (
+    ASSUMED,
+    Step,
+    arrange,
+    named,
+    recognise_order,
+    steps_of,
+)
+from edgedense.densenet.checkpoints.recognised import Facts, Recognised
 from edgedense.densenet.spec import Padding
 from edgedense.errors import InputError
 
@@ -30,7 +37,7 @@ def recognise_keras(path: Path, *, by_order: bool = False) -> Recognised:
     and one whose names and description do not tell its structure; MachineError without h5py.
     """
     environment.require("h5py", f"reading {path}")
-    from edgedense.densenet.keras_file import read_weights
+    from edgedense.densenet.checkpoints.keras_file import read_weights
 
     return _recognise(read_weights(path), path, by_order)
 

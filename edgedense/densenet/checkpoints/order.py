@@ -13,8 +13,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from edgedense.densenet.readings import Pair, read_widths
-from edgedense.densenet.recognised import Facts, Recognised
+from edgedense.densenet.checkpoints.readings import Pair, read_widths
+from edgedense.densenet.checkpoints.recognised import Facts, Recognised
 from edgedense.errors import InputError
 
 ASSUMED = "Read by order: concats are taken as [input, new features], with a ReLU after every BN."

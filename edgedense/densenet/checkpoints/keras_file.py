@@ -13,9 +13,9 @@ from typing import Any
 
 import h5py
 
-from edgedense.densenet.keras_config import read_config
-from edgedense.densenet.keras_layers import Floats, Layer, Weights, floats_of, layers_of
-from edgedense.densenet.npz import check_archive
+from edgedense.densenet.checkpoints.keras_config import read_config
+from edgedense.densenet.checkpoints.keras_layers import Floats, Layer, Weights, floats_of, layers_of
+from edgedense.densenet.checkpoints.npz import check_archive
 from edgedense.errors import InputError
 
 # one tensor of a DenseNet has 11 million elements at most; HDF5 declares any size in few bytes

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from edgedense.densenet.pickles import find_code
+from edgedense.densenet.checkpoints.pickles import find_code
 from edgedense.errors import InputError
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from edgedense.densenet.infer import block_config, infer_classifier
-from edgedense.densenet.recognised import Recognised
-from edgedense.densenet.reorder import reverse_concats
-from edgedense.densenet.schemes import SCHEMES, Scheme
-from edgedense.densenet.selection import widen
-from edgedense.densenet.wrappers import Unwrapped
+from edgedense.densenet.checkpoints.infer import block_config, infer_classifier
+from edgedense.densenet.checkpoints.recognised import Recognised
+from edgedense.densenet.checkpoints.reorder import reverse_concats
+from edgedense.densenet.checkpoints.schemes import SCHEMES, Scheme
+from edgedense.densenet.checkpoints.selection import widen
+from edgedense.densenet.checkpoints.wrappers import Unwrapped
 from edgedense.errors import InputError
 
 ORDER = "order"  # the scheme of files whose names tell nothing; never taken unless asked for
@@ -50,7 +50,7 @@ def _asked(name: str) -> tuple[Scheme, ...]:
 
 
 def _by_order(found: Unwrapped, path: Path) -> Recognised:
-    from edgedense.densenet.order import recognise_order
+    from edgedense.densenet.checkpoints.order import recognise_order
 
     if path.suffix == ".safetensors":
         raise InputError(

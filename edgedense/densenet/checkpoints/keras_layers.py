@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedense.densenet.keras_config import Config
+from edgedense.densenet.checkpoints.keras_config import Config
 from edgedense.errors import InputError
 
 Floats = NDArray[np.float32]

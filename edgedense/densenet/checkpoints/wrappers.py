@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from edgedense.densenet.refused import check_refused
+from edgedense.densenet.checkpoints.refused import check_refused
 from edgedense.errors import InputError
 
 ENTRIES = ("state_dict", "net", "model", "model_state", "model_state_dict")

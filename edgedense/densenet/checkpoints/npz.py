@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgedense.densenet.keras_layers import Floats, floats_of
+from edgedense.densenet.checkpoints.keras_layers import Floats, floats_of
 from edgedense.errors import InputError
 
 # what numpy and zipfile raise on damaged and hostile archives

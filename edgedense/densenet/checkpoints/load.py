@@ -1,55 +1,26 @@
-"""Loading a trained DenseNet from whatever file it comes in, without ever running its code."""
+"""From a path to a model: by what it is, through the reader that knows it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgedense import artifact
-from edgedense.densenet.family import Network, Spec, spec_from_dict
-from edgedense.densenet.infer import infer_spec
-from edgedense.densenet.options import AS_FOUND, LoadOptions
-from edgedense.densenet.recognise import ORDER, check_name, recognise
-from edgedense.densenet.recognised import Facts, Recognised
-from edgedense.densenet.restore import restore
-from edgedense.densenet.torch_file import read_checkpoint
-from edgedense.densenet.wrappers import unwrap
+from edgedense.densenet.checkpoints.infer import infer_spec
+from edgedense.densenet.checkpoints.model import Model
+from edgedense.densenet.checkpoints.options import AS_FOUND, LoadOptions
+from edgedense.densenet.checkpoints.recognise import ORDER, check_name, recognise
+from edgedense.densenet.checkpoints.recognised import Facts, Recognised
+from edgedense.densenet.checkpoints.restore import restore
+from edgedense.densenet.checkpoints.torch_file import read_checkpoint
+from edgedense.densenet.checkpoints.wrappers import unwrap
+from edgedense.densenet.family import Network, spec_from_dict
 from edgedense.errors import InputError
 
 
-@dataclass(frozen=True)
-class Model:
-    """A trained network in eval mode, and where it came from.
-
-    ``sha256`` identifies it: of the checkpoint file, or of the artifact's manifest.
-    ``preprocess`` is the artifact's (a plain dictionary), None for a checkpoint; ``calibration``
-    are content hashes of the images that an earlier stage learned from. ``notes`` say what was
-    inferred, dropped and reordered; ``preset`` is the preprocessing that the checkpoint's code base
-    trains with, None where that is not known.
-    """
-
-    network: Network
-    scheme: str
-    sha256: str
-    source: Path
-    preprocess: dict[str, Any] | None = None
-    calibration: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    preset: str | None = None
-
-    @property
-    def spec(self) -> Spec:
-        """The network's structure."""
-        return self.network.spec
-
-
-def load_model(path: Path, options: LoadOptions = AS_FOUND) -> Model:
-    """Load a checkpoint file or an artifact that holds weights.
-
-    Errors: InputError for a missing, truncated or unsafe file, for a network that is no DenseNet,
-    or of a scheme that cannot be told, and for weights that are not finite.
-    """
+def load(path: Path, options: LoadOptions) -> Model:
+    """As :func:`edgedense.densenet.checkpoints.load_model`."""
     check_name(options.scheme)
     if artifact.is_artifact(path):
         return _load_artifact(path, options)
@@ -61,23 +32,6 @@ def load_model(path: Path, options: LoadOptions = AS_FOUND) -> Model:
     network = restore(infer_spec(found.state, facts, path), found.state, path)
     sha256 = artifact.sha256_file(path)
     return Model(network, found.scheme, sha256, path, notes=facts.notes, preset=facts.preset)
-
-
-def save_weights(network: Network, path: Path) -> None:
-    """Write a network's state dict as safetensors."""
-    from safetensors.torch import save
-
-    # safetensors' own writer hides a full disk behind an error of its own
-    path.write_bytes(save({k: v.contiguous() for k, v in network.state_dict().items()}))
-
-
-def check_channels(spec: Spec, channels: int) -> None:
-    """Raise InputError where images of ``channels`` do not fit the network's stem."""
-    if channels != spec.in_channels:
-        raise InputError(
-            f"the network reads {spec.in_channels} channel(s), the preprocessing gives {channels}",
-            "Choose another --preprocess, or a TOML file with the right colour.",
-        )
 
 
 def _recognise(path: Path, options: LoadOptions) -> Recognised:
@@ -101,11 +55,11 @@ def _recognise_foreign(path: Path, suffix: str, options: LoadOptions) -> Recogni
     if options.ema:
         raise InputError(f"{path}: a {suffix} file holds no EMA weights", "Leave --ema away.")
     if suffix == ".caffemodel":
-        from edgedense.densenet.caffe import recognise_caffe
+        from edgedense.densenet.checkpoints.caffe import recognise_caffe
 
         found = recognise_caffe(path)
     else:
-        from edgedense.densenet.keras import recognise_keras, recognise_npz
+        from edgedense.densenet.checkpoints.keras import recognise_keras, recognise_npz
 
         by_order = options.scheme == ORDER
         recognise_it = recognise_npz if suffix == ".npz" else recognise_keras

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from edgedense.densenet.recognised import Facts
+from edgedense.densenet.checkpoints.recognised import Facts
 
 _BN = r"(?:weight|bias|running_mean|running_var|num_batches_tracked)"
 _AFFINE = r"(?:weight|bias)"
@@ -29,7 +29,7 @@ CANONICAL = re.compile(
     rf"\.(?:norm\.{_BN}|conv\.{_AFFINE})"
     rf"|transDownBlocks\.\d+\.(?:norm\.{_BN}|conv\.{_AFFINE})"
 )
-# what a scheme's tensors mean where names alone do not make them ours; see densenet.recognise
+# what a scheme's tensors mean where names alone do not make them ours; see recognise.py
 Rework = Literal["reversed concats", "channel selections", "thresholds", "blur filter"]
 Row = tuple[str, str | Callable[[re.Match[str]], str]]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from edgedense.densenet.checkpoints.recognised import Facts
 from edgedense.densenet.family import Spec
 from edgedense.densenet.fc_spec import FCDenseNetSpec, Growths
-from edgedense.densenet.recognised import Facts
 from edgedense.densenet.spec import DenseLayer, DenseNetSpec, Stem
 from edgedense.errors import InputError
 
