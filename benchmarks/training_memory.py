@@ -107,7 +107,7 @@ def step_on_demand(pipe: Connection, point: Point, efficient: bool) -> None:
 
 def measure_memory(pipe: Connection, point: Point, efficient: bool) -> None:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
     step = stepper(point, efficient)
     leave_out = {p.untyped_storage().data_ptr() for p in step.engine.network.parameters()}
@@ -122,14 +122,6 @@ def measure_memory(pipe: Connection, point: Point, efficient: bool) -> None:
         if storage.data_ptr() not in leave_out:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
-
-    def arguments(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-        for tensor in given:  # checkpointing keeps these by itself
-            pack(tensor)
-
-    for module in step.engine.network.modules():
-        if getattr(module, "recompute", False):
-            module.register_forward_pre_hook(arguments)
 
     class Forward(Exception):  # noqa: N818  not an error: it ends the step before its backward pass
         pass

@@ -123,8 +123,11 @@ def _verdicts(stages: dict[str, Any]) -> str:
 
 
 def _accuracy(stages: dict[str, Any]) -> str:
+    found = _of(stages, "validate")
+    dense = any(report.get("task") == "segmentation" for report in found.values())
+    key, name = ("miou", "mIoU") if dense else ("top1", "top-1")
     rows = []
-    for target, report in _of(stages, "validate").items():
+    for target, report in found.items():
         reference = report["reference"] or {}
         drop = report["drop_ci95"]
         interval = f" ({drop[0]:.2f} to {drop[1]:.2f})" if drop else ""
@@ -132,15 +135,16 @@ def _accuracy(stages: dict[str, Any]) -> str:
             [
                 target,
                 str(report["samples"]),
-                _number(reference.get("top1")),
-                _number(report["engine"]["top1"]),
+                _number(reference.get(key)),
+                _number(report["engine"][key]),
                 _number(report["drop_pp"]) + interval,
                 _number(report["agreement"]),
                 _number(report["logit_sqnr_db"], 1),
             ]
         )
-    head = ["engine", "images", "FP32 top-1 %", "engine top-1 %", "drop pp (95 %)"]
-    return _table("Accuracy", [*head, "same top-1 %", "logit SQNR dB"], rows)
+    head = ["engine", "images", f"FP32 {name} %", f"engine {name} %", "drop pp (95 %)"]
+    same = "same class, % of pixels" if dense else "same top-1 %"
+    return _table("Accuracy", [*head, same, "logit SQNR dB"], rows)
 
 
 def _latency(stages: dict[str, Any]) -> str:

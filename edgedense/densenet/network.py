@@ -57,30 +57,17 @@ class Block(nn.ModuleDict):
         for number, layer in enumerate(layers, start=1):
             self[f"denselayer{number}"] = Layer(width, layer, eps=eps, dropout=dropout)
             width += layer.growth
-        self.width = width
 
     def forward(self, x: Tensor) -> Tensor:
         """The block's last concat."""
         if not torch.is_grad_enabled():
-            return self._filled(x)
-        features = [x]
+            for layer in self.values():
+                x = torch.cat((x, layer(x)), 1)  # two parts copy faster than many
+            return x
+        features = [x]  # kept apart, since the memory-efficient mode saves these and no concat
         for layer in self.values():
             features.append(layer(*features))
         return torch.cat(features, 1)
-
-    def _filled(self, x: Tensor) -> Tensor:
-        """The same without a copy of all earlier features for each layer.
-
-        Each layer writes behind those before it, into the last concat; backward could not bear it.
-        """
-        width = x.shape[1]
-        whole = x.new_empty(x.shape[0], self.width, *x.shape[2:])
-        whole[:, :width] = x
-        for layer in self.values():
-            y = layer(whole[:, :width])
-            whole[:, width : width + y.shape[1]] = y
-            width += y.shape[1]
-        return whole
 
 
 class Transition(nn.Module):

@@ -31,11 +31,13 @@ class Planned:
 class DeployReport:
     """What came out: the verdict on what ran here, and every stage's report.
 
-    ``judged_on`` are the targets whose engines ran here. ``elsewhere`` tells, for each stage that
-    this machine cannot do, why and what to run where.
+    ``task`` is classification or segmentation; ``judged_on`` are the targets whose engines ran
+    here. ``elsewhere`` tells, for each stage that this machine cannot do, why and what to run
+    where.
     """
 
     run: str
+    task: str
     verdict: str
     reasons: tuple[str, ...]
     judged_on: tuple[str, ...]
@@ -82,7 +84,7 @@ def deploy(
                 raise
             elsewhere[step.name] = str(error)
             progress.say(f"{step.name}: not on this machine: {error.what}")
-    return _report(destination, done, tuple(reused), elsewhere)
+    return _report(inputs.model.spec.task, destination, done, tuple(reused), elsewhere)
 
 
 def plan(
@@ -122,7 +124,11 @@ def _checked(
 
 
 def _report(
-    destination: Path, done: dict[str, Artifact], reused: tuple[str, ...], elsewhere: dict[str, str]
+    task: str,
+    destination: Path,
+    done: dict[str, Artifact],
+    reused: tuple[str, ...],
+    elsewhere: dict[str, str],
 ) -> DeployReport:
     stages = {name: made.manifest.report for name, made in done.items()}
     judged = [name.removeprefix("validate-") for name in stages if name.startswith("validate-")]
@@ -137,6 +143,7 @@ def _report(
     )
     return DeployReport(
         run=str(destination),
+        task=task,
         verdict=worst,
         reasons=reasons,
         judged_on=tuple(real),

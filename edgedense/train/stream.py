@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -101,6 +102,7 @@ def stream(
         collate_fn=_as_it_is,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
+        worker_init_fn=_leave_signals_alone,
         generator=torch.Generator(),  # its own: what it draws must move no other number
     )
     return Stream(order, loader)
@@ -135,6 +137,12 @@ class _Images(Dataset[Any]):
 
     def _draws(self, draw: Draw, index: int) -> np.random.Generator:
         return draws(self.seed, draw.epoch, index)
+
+
+def _leave_signals_alone(worker: int) -> None:
+    # a worker ends when the process that it serves ends it, and has nothing to say about that
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _as_it_is(drawn: object) -> object:

@@ -19,6 +19,8 @@ from edgedense.environment import has_gpu, installed
 
 KEYS = {
     "inspect": "family scheme block_config growth_rate params macs num_classes input_shape",
+    "import": "scheme family task activation num_classes params macs input_size preprocess notes "
+    "seconds artifact",
     "prune": "macs_before macs_after params_before params_after seconds artifact",
     "quantize": "onnx placement calibrator images sqnr_db seconds artifact",
     "build-engine": "engine backend target precision engine_bytes weights_bytes activation_bytes "
@@ -34,6 +36,7 @@ def words_for(command: str, tiny: Any, made: Any, out: Path) -> list[object]:
     calib = ["--calib", tiny.train, "--preprocess", tiny.toml]
     return {
         "inspect": [tiny.checkpoint],
+        "import": [tiny.checkpoint, "-o", out, "--preprocess", tiny.toml],
         "prune": [tiny.checkpoint, "-o", out, "--macs", 0.8, *calib],
         "quantize": [tiny.checkpoint, "-o", out, *calib],
         "build-engine": [made.quantized, "-o", out],
@@ -50,7 +53,7 @@ def test_json_is_one_object_with_the_agreed_keys(
     assert ended.code == 0, ended.err
     found = json.loads(ended.out)  # one object and nothing beside it
     assert set(KEYS[command].split()) <= set(found)
-    if command in ("prune", "quantize", "build-engine"):
+    if command in ("import", "prune", "quantize", "build-engine"):
         assert found["artifact"] == str(tmp_path / "out")
         report = json.loads((tmp_path / "out" / "manifest.json").read_text())["report"]
         assert report == found  # what was printed is what was kept

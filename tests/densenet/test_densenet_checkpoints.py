@@ -122,11 +122,13 @@ def test_an_artifact_without_weights(tmp_path: Path) -> None:
 
 def refused(path: Path, reason: str) -> InputError:
     """Loading ends in an InputError of one line and a remedy of one line, which name the file."""
-    with pytest.raises(InputError, match=reason) as caught:
+    with pytest.raises(InputError) as caught:
         load_model(path)
     error = caught.value
     assert error.exit_code == 2
     assert str(path) in error.what
+    # the path holds the test's name, and with it most words that a reason may have
+    assert re.search(reason, error.what.replace(str(path), ""))
     assert "\n" not in error.what + error.remedy
     assert error.remedy
     return error

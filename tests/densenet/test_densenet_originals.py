@@ -207,6 +207,7 @@ WRAPPERS: dict[str, Callable[[State], Any]] = {
             **prefixed("model.", s),
         },
     },
+    "own-module": lambda s: prefixed("encoder.densenet.", s),
     "lightning-compiled": lambda s: {"state_dict": prefixed("model._orig_mod.", s)},
 }
 # one whose names look like a prefix, and one for each kind of head

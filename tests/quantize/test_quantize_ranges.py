@@ -46,6 +46,10 @@ def test_batches_make_no_difference(values: list[float], data: st.DataObject) ->
     edges = [0, *cuts, len(values)]
     parts = [order[a:b] for a, b in pairwise(edges) if a < b]
     assert seen(histogram(*parts)) == seen(histogram(values))
+    merged = Histogram()
+    for part in parts:  # as if each had been counted in a process of its own
+        merged.merge(Histogram.from_array(histogram(part).to_array()))
+    assert seen(merged) == seen(histogram(values))
 
 
 @settings(deadline=None, max_examples=150)

@@ -24,7 +24,7 @@ def infer_spec(state: State, facts: Facts, path: Path) -> Spec:
     dropout for classification, dropout of 0.2 for FC-DenseNet.
     """
     if any(key.startswith(("firstconv.", "finalConv.")) for key in state):
-        return infer_segmentation(state, facts, path)
+        return _infer_segmentation(state, facts, path)
     return infer_classifier(state, facts, path)
 
 
@@ -55,7 +55,7 @@ def infer_classifier(state: State, facts: Facts, path: Path) -> DenseNetSpec:
     )
 
 
-def infer_segmentation(state: State, facts: Facts, path: Path) -> FCDenseNetSpec:
+def _infer_segmentation(state: State, facts: Facts, path: Path) -> FCDenseNetSpec:
     """Structure of a state dict with bfortuner's names of an FC-DenseNet."""
     first = _shape(state, "firstconv.weight", path, 4)
     downs = _numbers(state, "denseBlocksDown.", path, first=0)

@@ -217,7 +217,7 @@ def _ambiguous(path: Path) -> InputError:
         f"{path}: automatic names fit titu1994/DenseNet (concat [input, new], eps 1.1e-5, earlier "
         "1e-3) as well as code with [new, input], such as cmasch/densenet, which is not supported",
         f"Save the whole model (model.save), which tells; or accept the first: "
-        f"edgedense import {path} --scheme order",
+        f"edgedense import {path.name} -o DIR --scheme order",
     )
 
 

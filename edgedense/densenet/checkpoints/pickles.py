@@ -1,4 +1,4 @@
-"""Looking into a pickle without running it."""
+"""What a checkpoint's pickle may name, and looking into one without running it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,19 @@ import zipfile
 import zlib
 from pathlib import Path
 
-# what a plain state dict needs: containers, storages, tensor rebuilders
+SETTINGS = "argparse.Namespace"
+# numpy's scalars and arrays, of releases 1 and 2: training scripts keep them beside the weights
+NUMPY = (
+    *("numpy.ndarray", "numpy.dtype"),
+    *("numpy.core.multiarray.scalar", "numpy.core.multiarray._reconstruct"),
+    *("numpy._core.multiarray.scalar", "numpy._core.multiarray._reconstruct"),
+)
+# beside these, what torch.load(weights_only=True) reads: containers, storages, tensor rebuilders
 _HARMLESS = re.compile(
-    r"collections\.OrderedDict|torch\._utils\.\w+|torch\.storage\.\w+|torch\.\w*Storage"
-    r"|torch\.(?:Size|device|\w*(?:float|int|bool)\d*)|torch\.nn\.parameter\.Parameter"
+    r"collections\.(?:OrderedDict|Counter)|(?:builtins|__builtin__)\.(?:set|bytearray|complex)"
+    r"|_codecs\.encode|torch\._utils\._rebuild_\w+|torch\._tensor\._rebuild_from_type_v2"
+    r"|torch\.(?:storage\.)?\w*Storage|torch\.(?:Tensor|Size|device|\w*(?:float|int|bool)\d*)"
+    r"|torch\.nn\.parameter\.Parameter|torch\.serialization\._get_layout"
 )
 
 
@@ -28,11 +37,13 @@ def find_code(path: Path) -> str | None:
             names = _globals(_pickle_bytes(path))
     except _DAMAGED:
         return None
-    return next((name for name in names if not _HARMLESS.fullmatch(name)), None)
+    known = {SETTINGS, *NUMPY}
+    return next((n for n in names if n not in known and not _HARMLESS.fullmatch(n)), None)
 
 
 # PyTorch's older form: magic number, protocol, system, the object, names of its tensors
 _PICKLES = 5
+_LARGEST_BYTES = 2**26  # of a pickle that is unpacked: tensors lie beside it
 # what pickletools and zipfile raise on damaged files; RuntimeError is for encrypted archives
 _DAMAGED = (ValueError, OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
 
@@ -42,7 +53,10 @@ def _pickle_bytes(path: Path) -> bytes:
         return path.read_bytes()
     with zipfile.ZipFile(path) as archive:
         inner = [name for name in archive.namelist() if name.endswith("data.pkl")]
-        return archive.read(inner[0]) if inner else b""
+        if not inner:
+            return b""
+        with archive.open(inner[0]) as stream:
+            return stream.read(_LARGEST_BYTES)
 
 
 def _globals(data: bytes) -> list[str]:

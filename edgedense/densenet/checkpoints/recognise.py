@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +17,10 @@ from edgedense.densenet.checkpoints.recognised import Recognised
 from edgedense.densenet.checkpoints.reorder import reverse_concats
 from edgedense.densenet.checkpoints.schemes import SCHEMES, Scheme
 from edgedense.densenet.checkpoints.selection import widen
-from edgedense.densenet.checkpoints.wrappers import Unwrapped
+from edgedense.densenet.checkpoints.wrappers import Unwrapped, some, without_prefix
 from edgedense.errors import InputError
 
+_AFTER_HEAD = "if a softmax or sigmoid follows it, say so: edgedense import --activation."
 ORDER = "order"  # the scheme of files whose names tell nothing; never taken unless asked for
 NAMES = (*(scheme.name for scheme in SCHEMES), ORDER)
 
@@ -32,8 +35,11 @@ def recognise(found: Unwrapped, path: Path, asked: str | None = None) -> Recogni
     chosen = _asked(asked) if asked else SCHEMES
     fits = [scheme for scheme in chosen if _fits(scheme, found.state)]
     if not fits:
+        _check_alone(found.state, path)
         raise _no_fit(chosen, found.state, path)
-    scheme, notes = (fits[0], ()) if len(fits) == 1 else _settle(fits, found.state, path)
+    scheme, notes = (fits[0], ()) if len(fits) == 1 else _settle(fits, found, path)
+    if head := next((key for key in found.state if re.match(r"classifier\.[1-9]", key)), None):
+        notes += (f"{head.rpartition('.')[0]} is the classifier; {_AFTER_HEAD}",)
     result = _rework(scheme, _renamed(scheme, found.state, path), found, path)
     return _with_notes(_preset_of_shapes(scheme, result), (*found.notes, *notes))
 
@@ -60,29 +66,49 @@ def _by_order(found: Unwrapped, path: Path) -> Recognised:
     return recognise_order(found.state, path)
 
 
+def _check_alone(state: Mapping[str, Tensor], path: Path) -> None:
+    """Raise InputError where a whole network stands among other tensors."""
+    for outer in dict.fromkeys(key.partition(".")[0] for key in state):
+        own = {key: value for key, value in state.items() if key.startswith(f"{outer}.")}
+        inner, prefix = without_prefix(own)
+        others = [key for key in state if key not in own]
+        if others and prefix and any(_fits(scheme, inner) for scheme in SCHEMES):
+            raise InputError(
+                f"{path}: beside the tensors of {prefix}* it holds {some(others)}",
+                "Save the one network: torch.save(network.state_dict(), 'weights.pth').",
+            )
+
+
 def _fits(scheme: Scheme, state: Mapping[str, Tensor]) -> bool:
     return not scheme.missing(state) and all(scheme.rename(key) is not None for key in state)
 
 
-def _settle(
-    fits: list[Scheme], state: Mapping[str, Tensor], path: Path
-) -> tuple[Scheme, tuple[str, ...]]:
-    """The one of several schemes whose published networks have these blocks."""
-    blocks = block_config(state, path)
+def _settle(fits: list[Scheme], found: Unwrapped, path: Path) -> tuple[Scheme, tuple[str, ...]]:
+    """The one of several schemes that the file names, or whose published networks it looks like."""
+    for name in _architectures(found.beside):
+        named = [s for s in fits if re.search(rf"(?:^|/){s.architecture}(?:\.|$)", name)]
+        if len(named) == 1:
+            return named[0], (f"Taken for {named[0].name}: the file calls its network {name}.",)
+    blocks = block_config(found.state, path)
     known = [scheme for scheme in fits if blocks in scheme.published]
-    names = [scheme.name for scheme in fits]
     if len(known) == 1:
-        shape = ", ".join(map(str, blocks))
-        note = f"Taken for {known[0].name} and not {_others(names, known[0].name)}, whose keys "
-        return known[0], (note + f"are the same: only its published networks have blocks {shape}.",)
+        others = " or ".join(scheme.name for scheme in fits if scheme is not known[0])
+        note = f"Taken for {known[0].name} and not {others}, whose keys are the same: only its "
+        return known[0], (f"{note}published networks have blocks {', '.join(map(str, blocks))}.",)
+    readings = " or ".join(f"{scheme.name} ({scheme.difference})" for scheme in fits)
+    names = "|".join(scheme.name for scheme in fits)
     raise InputError(
-        f"{path}: its keys fit {' and '.join(names)}, which are different functions",
-        f"Say which: edgedense import {path.name} --scheme {'|'.join(names)}",
+        f"{path}: its keys fit {readings}, which are different functions",
+        f"Say which: edgedense import {path.name} -o DIR --scheme {names}",
     )
 
 
-def _others(names: list[str], one: str) -> str:
-    return " or ".join(name for name in names if name != one)
+def _architectures(beside: Mapping[str, object]) -> list[str]:
+    """Names that a file gives its network, in its own entries or in the training's settings."""
+    settings = beside.get("args")
+    places = (beside, vars(settings)) if isinstance(settings, Namespace) else (beside,)
+    values = [place.get(key) for place in places for key in ("arch", "architecture", "model")]
+    return [value.lower() for value in values if isinstance(value, str)]
 
 
 @dataclass(frozen=True)

@@ -50,10 +50,21 @@ _RELATIVES = (
 )
 
 
+_HEAD_LAYER = re.compile(r"(?:.*\.)?(classifier\.\d+)\..*")
+
+
 def check_refused(keys: Collection[str], path: Path) -> None:
     """Raise InputError where ``keys`` are those of a relative that edgedense does not run."""
     if not any("features." in key for key in keys):
         return  # a stranger, whose names are alike by chance
+    heads = sorted({match[1] for key in keys if (match := _HEAD_LAYER.fullmatch(key))})
+    if len(heads) > 1:
+        raise InputError(
+            f"{path}: its head has {len(heads)} layers with weights ({' and '.join(heads)}), where "
+            "a DenseNet has one linear layer",
+            "Train the network with one linear layer behind its pool: edgedense runs no other "
+            "heads.",
+        )
     for relative in _RELATIVES:
         if any(relative.key.fullmatch(key) for key in keys):
             raise InputError(

@@ -41,9 +41,11 @@ class Scheme:
     """One way of naming: rows of (pattern of the whole key, replacement).
 
     ``marks`` are shell patterns, each of which some key must match. ``extra`` matches names that
-    stay beside ours until ``rework`` has dealt with them. ``published`` are block configurations by
-    which a file is told from one of a scheme with the same keys. The preset of ``facts`` holds for
+    stay beside ours until ``rework`` has dealt with them. The preset of ``facts`` holds for
     networks of ``inputs`` channels with one of ``classes`` (empty: any number).
+
+    Where two schemes have the same keys, a file is told by the name of its ``architecture`` (a
+    pattern) or by the ``published`` block configurations; ``difference`` is for the message.
     """
 
     name: str
@@ -52,9 +54,11 @@ class Scheme:
     facts: Facts = _TORCHVISION
     rework: Rework | None = None
     extra: str = ""
-    published: tuple[tuple[int, ...], ...] = ()
     classes: tuple[int, ...] = ()
     inputs: int = 3
+    architecture: str = ""
+    published: tuple[tuple[int, ...], ...] = ()
+    difference: str = ""
 
     def rename(self, key: str) -> str | None:
         """Our name of ``key``, or None where this scheme has no such key."""
@@ -92,6 +96,8 @@ _SAME: Row = (r"(.*)", r"\1")
 # before torchvision 0.3: norm.1, conv.2
 _DOTTED: Row = (r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)", r"\1\2")
 _DEEP = r"features\.(?:conv|norm)[12]\..*"
+# a head with one linear layer behind a dropout; chexnet has its own at 0
+_HEAD: Row = (r"classifier\.[1-9]\d*\.(weight|bias)", r"classifier.\1")
 _CONV1: Row = (r"conv1\.weight", r"features.conv0.weight")
 _FC: Row = (r"fc\.(.*)", r"classifier.\1")
 _LINEAR: Row = (r"linear\.(.*)", r"classifier.\1")
@@ -104,17 +110,26 @@ _BEARPAW: tuple[Row, ...] = (_CONV1, _DENSE, *_TRANS, (r"bn\.(.*)", r"features.n
 _DEEP_MARKS = ("features.conv1.weight", "features.conv2.weight")
 
 SCHEMES: tuple[Scheme, ...] = (
-    Scheme("torchvision", ((rf"(?!{_DEEP})((?:features|classifier)\..*)", r"\1"),)),
-    Scheme("torchvision-old", (_DOTTED, _SAME), ("features.*.denselayer*.*.[12].*",)),
-    Scheme("timm", (_SAME,), _DEEP_MARKS, published=((6, 12, 64, 48),)),
+    Scheme("torchvision", (_HEAD, (rf"(?!{_DEEP})((?:features|classifier)\..*)", r"\1"))),
+    Scheme("torchvision-old", (_DOTTED, _HEAD, _SAME), ("features.*.denselayer*.*.[12].*",)),
+    Scheme(
+        "timm",
+        (_HEAD, _SAME),
+        _DEEP_MARKS,
+        architecture=r"densenet\d+d",
+        published=((6, 12, 24, 16), (6, 12, 64, 48)),
+        difference="a max pool of stride 2 in the stem, as in densenet121d",
+    ),
     Scheme(
         "timm-blur",
-        ((r"features\.pool0\.(?:\d+\.)?filt", r"features.pool0.filt"), _SAME),
+        ((r"features\.pool0\.(?:\d+\.)?filt", r"features.pool0.filt"), _HEAD, _SAME),
         _DEEP_MARKS,
         Facts(blur=True),
         "blur filter",
         r"features\.pool0\.filt",
+        architecture=r"densenetblur\d+d",
         published=((6, 12, 24, 16),),
+        difference="a blur of stride 2 behind that pool, as in densenetblur121d",
     ),
     Scheme(
         "gpleiss",

@@ -15,10 +15,6 @@ from edgedense.errors import InputError
 
 ENTRIES = ("state_dict", "net", "model", "model_state", "model_state_dict")
 EMA_ENTRIES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
-PREFIXES = (
-    *("module.", "_orig_mod.", "model.", "net.", "backbone."),
-    *("densenet121.", "densenet161.", "densenet169.", "densenet201."),
-)
 # tensors of losses and metrics (Lightning keeps them in the state dict), and thop's counters
 _FOREIGN = re.compile(
     r"(?:(?:train|val|valid|test)_)?"
@@ -45,13 +41,13 @@ def unwrap(raw: object, path: Path, *, ema: bool = False) -> Unwrapped:
     """The one state dict in what a checkpoint file holds, its names without prefixes.
 
     ``ema`` takes the averaged weights in place of the trained ones. Errors: InputError where there
-    is none or more than one, where tensors of something else stand among the network's, and for a
-    relative that edgedense does not run.
+    is none or more than one, and for a relative that edgedense does not run.
     """
     levels = _levels(raw, path)
     averaged = [(name, level[name]) for level in levels for name in EMA_ENTRIES if name in level]
     averaged = [(name, value) for name, value in averaged if _holds_tensors(value)]
     notes: list[str] = []
+    around = levels if ema else levels[:-1]
     if ema:
         levels = _averaged(averaged, path)
         notes.append(f"Weights taken: {averaged[0][0]}, the exponential moving average (EMA).")
@@ -63,10 +59,12 @@ def unwrap(raw: object, path: Path, *, ema: bool = False) -> Unwrapped:
     kept, dropped = _without_foreign(found)
     _check_plain(kept, path)
     check_refused(kept, path)
-    state = _without_prefixes(kept, path)
+    state, prefix = without_prefix(kept)
+    if prefix:
+        notes.append(f"Taken off the name of every tensor: {prefix}")
     if dropped:
-        notes.append(f"Left out, no part of the network: {_some(dropped)}.")
-    beside = {str(k): v for level in levels[:-1] for k, v in level.items()}
+        notes.append(f"Left out, no part of the network: {some(dropped)}.")
+    beside = {str(k): v for level in around for k, v in level.items()}
     return Unwrapped(state, beside, tuple(notes))
 
 
@@ -141,17 +139,21 @@ def _check_plain(state: Mapping[str, Tensor], path: Path) -> None:
             )
 
 
-def _without_prefixes(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    while prefix := next((p for p in PREFIXES if any(key.startswith(p) for key in state)), None):
-        others = [key for key in state if not key.startswith(prefix)]
-        if others:
-            raise InputError(
-                f"{path}: beside the tensors of {prefix}* it holds {_some(others)}",
-                "Save the one network: torch.save(network.state_dict(), 'weights.pth').",
-            )
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
+def without_prefix(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """(state, prefix): the tensors without the modules that all of them lie in, and those.
+
+    ``features.`` stays: where all tensors lie in it, the classifier is missing.
+    """
+    prefix, found = "", dict(state)
+    while any("." in key.partition(".")[2] for key in found):
+        outer = {key.partition(".")[0] for key in found}
+        if len(outer) > 1 or outer == {"features"}:
+            break
+        prefix += f"{outer.pop()}."
+        found = {key.partition(".")[2]: value for key, value in found.items()}
+    return found, prefix
 
 
-def _some(keys: list[str]) -> str:
+def some(keys: list[str]) -> str:
+    """The first of ``keys`` and how many more, for a message."""
     return keys[0] + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")

@@ -108,8 +108,14 @@ CASES = {
     "timm-blur121d": Case(
         "timm-blur",
         lambda: timm.DenseNet(2, (6, 12, 24, 16), bn_size=1, blur=True),
-        timm.save,
+        timm.save_in_training("densenetblur121d.ra_in1k"),
         {"stem": "deep-blur", "stem_hidden": (2, 2), "block_config": (6, 12, 24, 16)},
+    ),
+    "timm-121d": Case(
+        "timm",
+        lambda: timm.DenseNet(2, (6, 12, 24, 16), bn_size=1),
+        timm.save_in_training("densenet121d"),
+        {"stem": "deep", "stem_hidden": (2, 2), "block_config": (6, 12, 24, 16)},
     ),
     "timm-blur-asked": Case(
         "timm-blur", lambda: timm.DenseNet(blur=True), timm.save, BLUR, BLURRED, (38, 33)
