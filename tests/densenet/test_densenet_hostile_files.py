@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loading import outcome
 from nets import tiny, trained
 from torch import nn
 
 from edgedense.densenet.checkpoints import load_model, save_weights
 from edgedense.densenet.checkpoints.pickles import find_code
-from edgedense.errors import InputError
 
 FORMATS = ("zip", "legacy", "safetensors")
 
@@ -55,18 +55,6 @@ def whole_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         write(path, form)
         load_model(path)
     return paths
-
-
-def outcome(path: Path) -> InputError | None:
-    """None where the file loads; anything but an InputError is a bug and comes through."""
-    try:
-        load_model(path)
-    except InputError as error:
-        assert str(path) in error.what
-        assert "\n" not in error.what + error.remedy
-        assert error.remedy
-        return error
-    return None
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])

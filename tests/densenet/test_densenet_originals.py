@@ -81,7 +81,8 @@ def test_reversed_concats_are_put_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("blur", [False, True])
 def test_a_deep_stem_that_may_have_blur_or_not_is_ambiguous(blur: bool, tmp_path: Path) -> None:
     timm.save(shaken(timm.DenseNet(blur=blur)), tmp_path / "densenet.pth")
-    error = refused(tmp_path / "densenet.pth", "timm and timm-blur")
+    error = refused(tmp_path / "densenet.pth", "its keys fit timm (a max pool of stride 2")
+    assert "or timm-blur (a max pool of stride 1 and a blur" in error.what
     assert "--scheme timm|timm-blur" in error.remedy
 
 

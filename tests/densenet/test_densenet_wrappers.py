@@ -29,7 +29,7 @@ def same(found: Any, wanted: State) -> bool:
 
 
 # DDP's, torch.compile's, those of users' own modules, and any other
-PREFIXES = st.sampled_from(("module.", "_orig_mod.", "encoder.", "densenet.", "features.")) | (
+PREFIXES = st.sampled_from(("module.", "_orig_mod.", "encoder.", "densenet.", "backbone.")) | (
     st.from_regex(r"[a-z_]\w{0,8}\.", fullmatch=True)
 )
 
@@ -77,7 +77,7 @@ def test_tensors_of_losses_and_metrics_are_left_out_and_named(extra: str) -> Non
         (("a.b.c", "b.b.c"), ""),
         (("a", "a.b.c"), "a."),
         (("", "."), ""),
-        (("..", "..."), "."),
+        (("..", "..."), ".."),
     ],
 )
 def test_what_is_a_prefix(names: tuple[str, ...], prefix: str) -> None:

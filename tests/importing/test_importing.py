@@ -140,7 +140,7 @@ def test_inspect_tells_what_was_inferred(tmp_path: Path, edgedense: Edgedense) -
     found = json.loads(edgedense("inspect", tmp_path / "a.pth", "--json").out)
     assert (found["activation"], found["preset"]) == ("sigmoid", "imagenet")
     assert found["input_shape"] == [3, 224, 224]
-    assert len(found["notes"]) == 2
+    assert len(found["notes"]) == 3
     ended = edgedense("inspect", tmp_path / "a.pth")
     assert "The original ends in sigmoid" in ended.err
 

@@ -21,7 +21,8 @@ NUMPY = (
 _HARMLESS = re.compile(
     r"collections\.(?:OrderedDict|Counter)|(?:builtins|__builtin__)\.(?:set|bytearray|complex)"
     r"|_codecs\.encode|torch\._utils\._rebuild_\w+|torch\._tensor\._rebuild_from_type_v2"
-    r"|torch\.(?:storage\.)?\w*Storage|torch\.(?:Tensor|Size|device|\w*(?:float|int|bool)\d*)"
+    r"|torch\.(?:(?:storage|cuda|sparse|cuda\.sparse)\.)?\w*(?:Storage|Tensor)"
+    r"|torch\.(?:Size|device|bool|per_\w+|\w*(?:float|int|complex|bits)\d\w*)"
     r"|torch\.nn\.parameter\.Parameter|torch\.serialization\._get_layout"
 )
 
@@ -71,12 +72,20 @@ def _globals(data: bytes) -> list[str]:
 
 def _globals_of_one(stream: io.BytesIO) -> list[str]:
     names: list[str] = []
-    strings: list[str] = []
+    strings: list[str] = []  # as pushed, for STACK_GLOBAL takes the last two
+    memo: list[str] = []
+    pushed = ""
     for opcode, argument, _ in pickletools.genops(stream):
+        if opcode.name == "MEMOIZE":
+            memo.append(pushed)
+            continue
+        pushed = argument if isinstance(argument, str) else ""
         if opcode.name in ("GLOBAL", "INST"):
-            names.append(str(argument).replace(" ", "."))
+            names.append(pushed.replace(" ", "."))
         elif opcode.name == "STACK_GLOBAL":
             names.append(".".join(strings[-2:]))
-        elif isinstance(argument, str):
-            strings.append(argument)
+        elif opcode.name in ("BINGET", "LONG_BINGET") and argument in range(len(memo)):
+            pushed = memo[argument]
+        if pushed:
+            strings.append(pushed)
     return names

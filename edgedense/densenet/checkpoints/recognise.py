@@ -86,7 +86,7 @@ def _fits(scheme: Scheme, state: Mapping[str, Tensor]) -> bool:
 def _settle(fits: list[Scheme], found: Unwrapped, path: Path) -> tuple[Scheme, tuple[str, ...]]:
     """The one of several schemes that the file names, or whose published networks it looks like."""
     for name in _architectures(found.beside):
-        named = [s for s in fits if re.search(rf"(?:^|/){s.architecture}(?:\.|$)", name)]
+        named = [s for s in fits if s.architecture and _is_called(name, s.architecture)]
         if len(named) == 1:
             return named[0], (f"Taken for {named[0].name}: the file calls its network {name}.",)
     blocks = block_config(found.state, path)
@@ -101,6 +101,11 @@ def _settle(fits: list[Scheme], found: Unwrapped, path: Path) -> tuple[Scheme, t
         f"{path}: its keys fit {readings}, which are different functions",
         f"Say which: edgedense import {path.name} -o DIR --scheme {names}",
     )
+
+
+def _is_called(name: str, architecture: str) -> bool:
+    """Whether a name is that architecture's, with a hub in front or a tag behind it too."""
+    return re.fullmatch(rf"(?:.*/)?{architecture}(?:\..*)?", name) is not None
 
 
 def _architectures(beside: Mapping[str, object]) -> list[str]:

@@ -129,7 +129,7 @@ SCHEMES: tuple[Scheme, ...] = (
         r"features\.pool0\.filt",
         architecture=r"densenetblur\d+d",
         published=((6, 12, 24, 16),),
-        difference="a blur of stride 2 behind that pool, as in densenetblur121d",
+        difference="a max pool of stride 1 and a blur of stride 2, as in densenetblur121d",
     ),
     Scheme(
         "gpleiss",

@@ -33,7 +33,10 @@ def read_checkpoint(path: Path) -> object:
                 "Save the weights alone where you trust the file: "
                 "torch.save(model.state_dict(), 'weights.pth')",
             ) from error
-        raise InputError(f"{path}: not a PyTorch checkpoint, or truncated", _RECOPY) from error
+        raise InputError(
+            f"{path}: not a PyTorch checkpoint, truncated, or saved with pickle_protocol=4 or 5",
+            _RECOPY,
+        ) from error
 
 
 class _Dropped:
