@@ -73,19 +73,19 @@ def _globals(data: bytes) -> list[str]:
 def _globals_of_one(stream: io.BytesIO) -> list[str]:
     names: list[str] = []
     strings: list[str] = []  # as pushed, for STACK_GLOBAL takes the last two
-    memo: list[str] = []
+    memo: dict[int | None, str] = {}
     pushed = ""
     for opcode, argument, _ in pickletools.genops(stream):
         if opcode.name == "MEMOIZE":
-            memo.append(pushed)
+            memo[len(memo)] = pushed
             continue
         pushed = argument if isinstance(argument, str) else ""
         if opcode.name in ("GLOBAL", "INST"):
             names.append(pushed.replace(" ", "."))
         elif opcode.name == "STACK_GLOBAL":
             names.append(".".join(strings[-2:]))
-        elif opcode.name in ("BINGET", "LONG_BINGET") and argument in range(len(memo)):
-            pushed = memo[argument]
+        elif opcode.name in ("BINGET", "LONG_BINGET"):
+            pushed = memo.get(argument, "")
         if pushed:
             strings.append(pushed)
     return names
