@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from edgedense.errors import InputError
+from edgedense.errors import InputError, MachineError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
+    from torch._C._distributed_c10d import Store
 
 T = TypeVar("T")
 
@@ -57,22 +59,50 @@ def world() -> World:
 
 @contextlib.contextmanager
 def joined() -> Iterator[World]:
-    """The processes connected for the block's time: by NCCL where PyTorch sees GPUs, else gloo."""
+    """The processes connected for the block's time: by NCCL where PyTorch sees GPUs, else gloo.
+
+    An InputError or MachineError of one process is raised by the others too, which would otherwise
+    only see that a connection has ended.
+    """
     here = world()
     if here.size == 1:
         yield here
         return
     import torch
     from torch import distributed as dist
+    from torch.distributed.rendezvous import rendezvous
 
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(here.local_rank)
-    dist.init_process_group("nccl" if cuda else "gloo")
+    store, _, _ = next(rendezvous("env://"))
+    dist.init_process_group(
+        "nccl" if cuda else "gloo", store=store, rank=here.rank, world_size=here.size
+    )
     try:
         yield here
+    except (InputError, MachineError) as error:
+        store.set(_ERROR, json.dumps([error.exit_code, error.what, error.remedy]))
+        raise
+    except (RuntimeError, KeyboardInterrupt) as error:
+        # a lost connection, or torchrun ending all processes when one of them has ended
+        if (told := _told(store)) is not None:
+            raise told from error
+        raise
     finally:
         dist.destroy_process_group()
+
+
+_ERROR = "edgedense/error"
+
+
+def _told(store: Store) -> InputError | MachineError | None:
+    """The error with which another process has left, None where there is none."""
+    if not store.check([_ERROR]):
+        return None
+    exit_code, what, remedy = json.loads(store.get(_ERROR))
+    kind = MachineError if exit_code == MachineError.exit_code else InputError
+    return kind(what, remedy)
 
 
 def barrier() -> None:

@@ -22,6 +22,7 @@ OPERATORS = frozenset(
         *(
             "ConvTranspose",
             "Pad",
+            "Clip",
             "GlobalAveragePool",
             "Flatten",
             "QuantizeLinear",

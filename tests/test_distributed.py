@@ -101,6 +101,42 @@ def test_two_processes_exchange_and_normalise_as_one(tmp_path: Path) -> None:
     assert found["empty"] == [{}, {}]
 
 
+# rank 1 fails while rank 0 waits for it: both must tell why, whoever is asked
+FAILING = """
+import sys
+from pathlib import Path
+from edgedense.distributed import barrier, joined, world
+from edgedense.errors import InputError, MachineError
+
+try:
+    with joined() as here:
+        if not here.first:
+            raise getattr(sys.modules[__name__], sys.argv[2])("what is wrong", "what mends it")
+        barrier()
+except (InputError, MachineError) as error:
+    told = f"{type(error).__name__}: {error.what}; {error.remedy}"
+    Path(sys.argv[1], str(world().rank)).write_text(told)
+"""
+
+
+@pytest.mark.parametrize("kind", ["InputError", "MachineError"])
+def test_the_error_of_one_process_is_that_of_all(tmp_path: Path, kind: str) -> None:
+    script, out = tmp_path / "failing.py", tmp_path / "told"
+    script.write_text(FAILING, encoding="utf-8")
+    out.mkdir()
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc_per_node", "2", str(script), str(out), kind),
+        ],
+        check=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    wanted = f"{kind}: what is wrong; what mends it"
+    assert {p.name: p.read_text() for p in out.iterdir()} == {"0": wanted, "1": wanted}
+
+
 def test_alone_everything_is_at_hand() -> None:
     with joined() as here:
         assert here == world() == World(0, 1, 0)

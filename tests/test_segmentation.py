@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,3 +147,42 @@ def test_deploy_does_all_of_it(
     report = (run / "report.md").read_text()
     assert "FP32 mIoU %" in report
     assert "verdict: PASS" in ended.err
+
+
+def test_two_processes_count_as_one_does(place: Path, checkpoint: Path, tmp_path: Path) -> None:
+    """Calibration, recorded classes and mean IoU under torchrun."""
+    made = {}
+    for name, launcher in (
+        ("one", [sys.executable, "-m", "edgedense"]),
+        ("two", [*TORCHRUN, "--nproc_per_node", "2", "-m", "edgedense"]),
+    ):
+        int8, engine = tmp_path / f"int8-{name}", tmp_path / f"engine-{name}"
+        call(launcher, "quantize", checkpoint, "-o", int8, "--calib", place / "train",
+             "--eval", place / "test", "--preprocess", place / "pre.toml",
+             "--placement", "block")  # fmt: skip
+        call([sys.executable, "-m", "edgedense"], "build-engine", int8, "-o", engine,
+             "--target", "cpu")  # fmt: skip
+        ended = call(launcher, "validate", engine, "--data", place / "test", "--json",
+                     "--max-drop", "20")  # fmt: skip
+        with np.load(int8 / "reference.npz") as reference:
+            recorded = {key: reference[key] for key in ("content", "labels", "classes_map")}
+        made[name] = (json.loads(ended.stdout), recorded, (int8 / "int8.fp32.onnx").read_bytes())
+    assert made["one"][0] == made["two"][0]
+    assert made["one"][2] == made["two"][2]
+    for key, values in made["one"][1].items():
+        np.testing.assert_array_equal(values, made["two"][1][key])
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+
+
+def call(launcher: list[str], *words: object) -> subprocess.CompletedProcess[str]:
+    ended = subprocess.run(
+        [*launcher, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended

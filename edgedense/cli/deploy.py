@@ -175,15 +175,16 @@ def _engine(found: DeployReport, target: str) -> tuple[str, ...]:
     judged, timed = stages.get(f"validate-{target}"), stages.get(f"benchmark-{target}")
     if not judged or not timed:
         return (*fixed, "needs its GPU", "-", "-", "-", "-", "-")
+    sqnr, steady = judged["logit_sqnr_db"], timed["stable"] and timed["against"]["stable"]
     drop = "-" if judged["drop_pp"] is None else f"{judged['drop_pp']:.2f} pp"
     return (
         *fixed,
         percent(judged["engine"][ANSWER[found.task][0]]),
         drop,
         percent(judged["agreement"]),
-        f"{number(judged['logit_sqnr_db'], 1)} dB",
+        "-" if sqnr is None else f"{sqnr:.1f} dB",
         f"{number(timed['p50_ms'])} ms",
-        f"{timed['speedup']:.2f}x",
+        f"{timed['speedup']:.2f}x" + ("" if steady else " (unstable)"),
     )
 
 

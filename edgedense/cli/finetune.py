@@ -54,7 +54,7 @@ def finetune(
         artifact.check_absent(output)
     loaded = params.read_model(model)
     guide = None if teacher is None else params.read_model(teacher)
-    images, judges, pre = read_images(data, evaluation, preprocess, loaded.preprocess)
+    images, judges, pre = read_images(data, evaluation, preprocess, loaded)
     from edgedense.train import finetune_job, recipe
 
     options = chosen(recipe(loaded.spec), augment, lr=0.01 if lr is None else lr, **asked)

@@ -13,7 +13,7 @@ from edgedense.densenet.checkpoints import LoadOptions
 from edgedense.errors import InputError
 
 if TYPE_CHECKING:
-    from edgedense.densenet.spec import Activation
+    from edgedense.densenet.spec import Activation, Pool
 
 
 @click.command(name="import")
@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     help="What the original applied to its logits, where the code base's own differs.",
 )
 @click.option("--eps", type=float, help="eps of the batch norms, where it is not the usual one.")
+@click.option(
+    "--pool",
+    type=click.Choice(["avg", "max"]),
+    help="Of the transitions: no file tells it.  [default: avg]",
+)
 @params.preprocess_option
 @params.json_option
 def import_model(
@@ -41,6 +46,7 @@ def import_model(
     scheme: str | None,
     activation: Activation | None,
     eps: float | None,
+    pool: Pool | None,
     preprocess: str | None,
     as_json: bool,
 ) -> None:
@@ -57,7 +63,7 @@ def import_model(
     artifact.check_absent(output)
     if artifact.is_artifact(model):
         raise InputError(f"{model} is an artifact already", "Give it to the next command.")
-    options = LoadOptions(ema, scheme, activation, eps)
+    options = LoadOptions(ema, scheme, activation, eps, pool)
     loaded = params.read_model(model, options)
     from edgedense.importing import import_model as run
 

@@ -19,6 +19,7 @@ from edgedense.cli.doctor import doctor
 from edgedense.cli.finetune import finetune
 from edgedense.cli.import_model import import_model
 from edgedense.cli.inspect import inspect
+from edgedense.cli.lint import lint
 from edgedense.cli.models import models
 from edgedense.cli.prune import prune
 from edgedense.cli.quantize import quantize
@@ -66,7 +67,7 @@ def cli(context: click.Context) -> None:
 
 
 for command in (
-    *(train, inspect, import_model, prune, finetune, quantize),
+    *(train, inspect, import_model, prune, finetune, quantize, lint),
     *(build_engine, benchmark, validate, report),
     *(deploy, demo, models, targets, doctor),
 ):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Blocks(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
-    """Layers of each block: ``16,16,16``."""
+    """One number a block: ``16,16,16``."""
 
     name = "N,N,…"
 
@@ -25,6 +25,8 @@ class Blocks(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, ...]:
         """Whole numbers."""
+        if isinstance(value, tuple):
+            return value
         try:
             return tuple(int(part) for part in str(value).split(","))
         except ValueError:
@@ -36,7 +38,13 @@ class Blocks(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 @click.option("--data", type=params.PATH, required=True, metavar="SET", help="Training images.")
 @click.option("--arch", metavar="NAME", help="A network of the papers, such as densenet121.")
 @click.option("--blocks", type=Blocks(), help="Instead of --arch: layers of each block.")
-@click.option("--growth", type=int, default=12, show_default=True, help="Growth rate k.")
+@click.option(
+    "--growth",
+    type=Blocks(),
+    default="12",
+    show_default=True,
+    help="Growth rate k, or one a block.",
+)
 @click.option(
     "--stem",
     type=click.Choice(["cifar", "imagenet"]),
@@ -46,6 +54,13 @@ class Blocks(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 )
 @click.option("--bottleneck/--no-bottleneck", default=True, show_default=True, help="DenseNet-B.")
 @click.option("--compression", default=0.5, show_default=True, help="Theta of the transitions.")
+@click.option(
+    "--pool",
+    type=click.Choice(["avg", "max"]),
+    default="avg",
+    show_default=True,
+    help="Of the transitions.",
+)
 @click.option("--epochs", type=int, help="[recipe: 300, with an ImageNet stem 90]")
 @training_options
 def train(
@@ -53,10 +68,11 @@ def train(
     data: Path,
     arch: str | None,
     blocks: tuple[int, ...] | None,
-    growth: int,
+    growth: tuple[int, ...],
     stem: Any,
     bottleneck: bool,
     compression: float,
+    pool: Any,
     dropout: float | None,
     augment: bool,
     evaluation: Path | None,
@@ -81,7 +97,7 @@ def train(
         artifact.check_absent(output)
     for module in ("torch", "safetensors"):
         require(module, "train")
-    images, judges, chosen_preprocess = read_images(data, evaluation, preprocess, None)
+    images, judges, chosen_preprocess = read_images(data, evaluation, preprocess)
     from edgedense.densenet import zoo
     from edgedense.train import recipe, train_job
     from edgedense.train.arch import classes_of, explicit, one_of
@@ -97,6 +113,7 @@ def train(
             stem=stem,
             bottleneck=bottleneck,
             compression=compression,
+            pool=pool,
             in_channels=channels,
         )
     if dropout is not None:

@@ -16,6 +16,7 @@ from edgedense.errors import InputError
 
 if TYPE_CHECKING:
     from edgedense.data import ImageSet, Preprocess
+    from edgedense.densenet.checkpoints import Model
     from edgedense.train import Plan, TrainOptions, TrainReport
     from edgedense.train.job import Job
 
@@ -74,13 +75,14 @@ def chosen(base: TrainOptions, augment: bool, **asked: Any) -> TrainOptions:
 
 
 def read_images(
-    data: Path, evaluation: Path | None, asked: str | None, recorded: dict[str, Any] | None
+    data: Path, evaluation: Path | None, asked: str | None, model: Model | None = None
 ) -> tuple[ImageSet, ImageSet | None, Preprocess]:
-    """Training images, evaluation images and the one preprocessing of both."""
+    """Training images, evaluation images and the one preprocessing of both, and of ``model``."""
     images = params.read_set(data)
     judges = None if evaluation is None else params.read_set(evaluation)
     sets = [images] if judges is None else [images, judges]
-    return images, judges, params.choose_preprocess(asked, recorded, *sets)
+    recorded, preset = (model.preprocess, model.preset) if model else (None, None)
+    return images, judges, params.choose_preprocess(asked, recorded, *sets, preset=preset)
 
 
 def carry_out(job: Job, output: Path | None, dry_run: bool, as_json: bool) -> None:

@@ -108,9 +108,10 @@ def show(terminal: Terminal, name: str, found: dict[str, Any]) -> None:
         low, high = found["drop_ci95"]
         what = "mIoU drop" if dense else "drop"
         terminal.say(f"{what} {found['drop_pp']:.2f} pp (95 % {low:.2f} to {high:.2f})")
-    agreement, sqnr = percent(found["agreement"]), number(found["logit_sqnr_db"], 1)
     what = "pixels of the same class" if dense else "same top-1"
-    terminal.say(f"{what} as FP32: {agreement}   logit SQNR: {sqnr} dB")
+    sqnr = found["logit_sqnr_db"]
+    noise = "" if sqnr is None else f"   logit SQNR: {number(sqnr, 1)} dB"
+    terminal.say(f"{what} as FP32: {percent(found['agreement'])}{noise}")
     for reason in found["reasons"]:
         terminal.say(f"  {reason}")
     terminal.say(f"verdict: {found['verdict'].upper()}")

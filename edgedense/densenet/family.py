@@ -31,13 +31,16 @@ def initialised(spec: DenseNetSpec, seed: int) -> DenseNet: ...
 @overload
 def initialised(spec: FCDenseNetSpec, seed: int) -> FCDenseNet: ...
 def initialised(spec: Spec, seed: int) -> Network:
-    """A network with He-normal convolutions (paper, section 3, and He et al. 1502.01852)."""
+    """A network with He-normal convolutions by their fan-out, as the authors' code has it.
+
+    Source: He et al., arXiv 1502.01852, section 2.2; liuzhuang13/DenseNet models/densenet.lua.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = network_of(spec)
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.kaiming_normal_(module.weight)
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
             if isinstance(module, _BIASED) and module.bias is not None:
                 nn.init.zeros_(module.bias)
     return network

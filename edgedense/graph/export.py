@@ -114,8 +114,11 @@ class _Writer:
                 self._op("Gemm", node.name, [*x, *self._weights(node)], transB=1)
             case Affine():
                 self._batch_norm(node, x[0])
-            case Relu():
+            case Relu() if node.low == 0.0:
                 self._op("Relu", node.name, x)
+            case Relu():
+                low = self._float(f"{node.name}.low", np.float32(node.low))
+                self._op("Clip", node.name, [*x, low])
             case Concat():
                 self._op("Concat", node.name, x, axis=1)
             case Pool():

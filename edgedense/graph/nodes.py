@@ -70,10 +70,11 @@ class Affine:
 
 @dataclass(frozen=True)
 class Relu:
-    """``max(x, 0)``."""
+    """``max(x, low)``; ``low`` is 0 but where a full-range rewrite has moved the values down."""
 
     name: str
     input: str
+    low: float = 0.0
 
 
 @dataclass(frozen=True)

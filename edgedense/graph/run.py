@@ -87,7 +87,7 @@ class GraphRunner:
                 scale, shift = self._parameters[node.name]
                 return torch.addcmul(shift, x, scale)
             case Relu():
-                return F.relu(x, inplace=self._is_spent(node, position))
+                return _rectified(x, node.low, inplace=self._is_spent(node, position))
             case Pool():
                 if node.kind == "avg":
                     return F.avg_pool2d(x, node.kernel, node.stride, node.padding)
@@ -140,6 +140,12 @@ class _Growing:
         return self._whole[:, : self._width]
 
 
+def _rectified(x: Tensor, low: float, *, inplace: bool) -> Tensor:
+    if low == 0.0:
+        return F.relu(x, inplace=inplace)
+    return x.clamp_min_(low) if inplace else x.clamp_min(low)
+
+
 def fake_quantize(x: Tensor, scale: float, *, inplace: bool = False) -> Tensor:
     """Quantize to INT8 and back: ONNX QuantizeLinear and DequantizeLinear with zero-point 0."""
     steps = x.div_(scale) if inplace else x / scale
@@ -150,6 +156,14 @@ def quantized_weight(node: Weighted) -> NDArray[np.int8]:
     """INT8 weights of a node whose ``weight_scale`` is set; symmetric, within [-127, 127]."""
     scale = _column(node)
     weight: NDArray[np.int8] = np.clip(np.rint(node.weight / scale), -127, 127).astype(np.int8)
+    return weight
+
+
+def stored_weight(node: Weighted) -> Array:
+    """The weights that a node multiplies with: its INT8 weights times their scales, where set."""
+    if node.weight_scale is None:
+        return node.weight
+    weight: Array = quantized_weight(node).astype(np.float32) * _column(node)
     return weight
 
 
@@ -165,7 +179,4 @@ def _parameters(node: Weighted | Affine) -> tuple[Tensor, Tensor]:
     if isinstance(node, Affine):
         shape = (1, -1, 1, 1)
         return torch.from_numpy(node.scale).view(shape), torch.from_numpy(node.shift).view(shape)
-    weight = node.weight
-    if node.weight_scale is not None:
-        weight = quantized_weight(node).astype(np.float32) * _column(node)
-    return torch.from_numpy(weight), torch.from_numpy(node.bias)
+    return torch.from_numpy(stored_weight(node)), torch.from_numpy(node.bias)

@@ -1,10 +1,13 @@
-"""Post-training quantization to INT8: calibrate, place Q/DQ, check, export.
+"""Post-training quantization to INT8: rewrite, calibrate, place Q/DQ, check, export.
 
-Rooms: ``observe`` (histograms), ``calibrate`` (the streaming pass), ``ranges`` (amax), ``place``
-(where the pairs go), ``verify`` (the files compute what they should), ``stage`` (all of it).
+Rooms: ``observe`` (histograms), ``calibrate`` (the streaming pass), ``ranges`` (amax), ``concats``
+(what must share a scale), ``equalize`` and ``fullrange`` (the exact rewrites), ``prepare`` (these
+in their order), ``place`` (where the pairs go), ``verify`` (the files compute what they should),
+``options`` and ``stage`` (all of it).
 """
 
+from edgedense.quantize.options import QuantizeOptions
 from edgedense.quantize.ranges import CALIBRATORS
-from edgedense.quantize.stage import QuantizeOptions, QuantizeReport, draw_calibration, quantize
+from edgedense.quantize.stage import QuantizeReport, draw_calibration, quantize
 
 __all__ = ["CALIBRATORS", "QuantizeOptions", "QuantizeReport", "draw_calibration", "quantize"]

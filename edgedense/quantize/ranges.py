@@ -12,8 +12,10 @@ Calibrator = Literal["max", "percentile", "mse"]
 CALIBRATORS: tuple[Calibrator, ...] = ("max", "percentile", "mse")
 
 
-def choose_amax(histogram: Histogram, calibrator: Calibrator, percentile: float) -> float:
-    """Largest magnitude that is not clipped.
+def choose_amax(
+    histogram: Histogram, calibrator: Calibrator, percentile: float, levels: int = 127
+) -> float:
+    """Largest magnitude that is not clipped, where ``levels`` steps lead from 0 to it.
 
     ``max`` clips nothing; ``percentile`` clips the largest (100 - percentile) per cent of the
     values; ``mse`` minimises the squared error of rounding and clipping together.
@@ -24,7 +26,7 @@ def choose_amax(histogram: Histogram, calibrator: Calibrator, percentile: float)
         return histogram.amax
     if calibrator == "percentile":
         return min(histogram.amax, _percentile(histogram, percentile))
-    return _least_squares(histogram)
+    return _least_squares(histogram, levels)
 
 
 def _percentile(histogram: Histogram, percentile: float) -> float:
@@ -33,13 +35,13 @@ def _percentile(histogram: Histogram, percentile: float) -> float:
     return edge * histogram.width
 
 
-def _least_squares(histogram: Histogram, candidates: int = 128) -> float:
+def _least_squares(histogram: Histogram, levels: int, candidates: int = 128) -> float:
     """Search of ``candidates`` ranges between an eighth of the largest value and all of it."""
     centres = (np.arange(BINS) + 0.5) * histogram.width
     seen = histogram.counts > 0
     centres, counts = centres[seen], histogram.counts[seen].astype(np.float64)
     ranges = histogram.amax * np.linspace(1 / 8, 1, candidates)
-    steps = ranges[:, None] / 127
-    rounded = np.minimum(np.rint(centres / steps), 127) * steps
+    steps = ranges[:, None] / levels
+    rounded = np.minimum(np.rint(centres / steps), levels) * steps
     errors = np.square(centres - rounded) @ counts
     return float(ranges[np.argmin(errors)])

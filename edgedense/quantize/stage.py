@@ -8,7 +8,7 @@ import math
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from edgedense import artifact
 from edgedense.data import ImageSet, Preprocess, batches, refuse_overlap, set_sha256
 from edgedense.densenet.checkpoints import Model, check_channels
 from edgedense.densenet.count import describe
-from edgedense.distributed import share
 from edgedense.engines.pytorch import interface_of
 from edgedense.engines.reference import RecordedReference, save_reference
 from edgedense.errors import InputError
@@ -25,9 +24,9 @@ from edgedense.graph.lower import lower
 from edgedense.graph.nodes import Array, Graph
 from edgedense.graph.run import GraphRunner
 from edgedense.progress import SILENT, Progress
-from edgedense.quantize.calibrate import Calibration, calibrate, gathered
-from edgedense.quantize.place import place_conv, quantized_nodes
-from edgedense.quantize.ranges import CALIBRATORS, Calibrator, choose_amax
+from edgedense.quantize.options import QuantizeOptions
+from edgedense.quantize.place import place_block, place_conv, quantized_nodes
+from edgedense.quantize.prepare import Prepared, prepare
 from edgedense.quantize.verify import check_fp32, check_onnx, decibels, pytorch_logits
 
 STAGE = "quantize"
@@ -35,36 +34,6 @@ MIN_IMAGES = 16
 # each with its logits; those of a segmentation network have megabytes
 GOLDEN_IMAGES = {"classification": 8, "segmentation": 2}
 _JUDGED_IMAGES = {"classification": 32, "segmentation": 4}
-_PIXELS_AT_ONCE = 8 * 224 * 224
-
-
-@dataclass(frozen=True)
-class QuantizeOptions:
-    """How to quantize.
-
-    ``images`` is the most calibration images used, drawn by class with ``seed``; ``percentile`` is
-    for that calibrator only; ``rest`` is the type of everything that is not INT8 in the file meant
-    for GPUs (with ``fp32`` no FP16 file is written); ``skip`` names convolutions to leave
-    unquantized (``conv0`` is the stem).
-    """
-
-    calibrator: Calibrator = "mse"
-    percentile: float = 99.999
-    placement: Literal["conv"] = "conv"
-    rest: Float = "fp16"
-    skip: tuple[str, ...] = ()
-    images: int = 512
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.percentile <= 100:
-            raise InputError(
-                f"--percentile {self.percentile:g} is not in 0 … 100", "Give one such as 99.99."
-            )
-        if self.calibrator not in CALIBRATORS:
-            raise InputError(
-                f"--calibrator {self.calibrator}: unknown", f"Use {', '.join(CALIBRATORS)}."
-            )
 
 
 @dataclass(frozen=True)
@@ -93,7 +62,7 @@ def quantize(
     calibration: ImageSet,
     preprocess: Preprocess,
     destination: Path,
-    options: QuantizeOptions = QuantizeOptions(),
+    options: QuantizeOptions | None = None,
     reference: RecordedReference | None = None,
     progress: Progress = SILENT,
 ) -> QuantizeReport:
@@ -106,17 +75,20 @@ def quantize(
     not fit, and with ``rest="fp16"`` for a network that does not compute the same in FP16.
     """
     started = time.perf_counter()
+    options = options or QuantizeOptions()
     artifact.check_absent(destination)
     check_channels(model.spec, preprocess.channels)
     description = describe(model.spec, preprocess.input_size)
     sample = draw_calibration(calibration, options)
     graph = lower(model.network, preprocess.input_size)
     _check_skip(graph, options.skip)
-    seen, amax = _ranges(graph, sample, preprocess, options, progress)
+    prepared = prepare(graph, sample, preprocess, options, progress)
     if reference is not None:
-        refuse_overlap(seen.content, reference.content, [item.name for item in sample.items])
-    placed = place_conv(graph, amax, options.skip)
-    judged = _judge(model, graph, placed, sample, preprocess)
+        names = [item.name for item in sample.items]
+        refuse_overlap(prepared.seen.content, reference.content, names)
+    place = place_block if options.placement == "block" else place_conv
+    placed = place(prepared.graph, prepared.scales, options.skip)
+    judged = _judge(model, prepared.graph, placed, sample, preprocess)
     golden = judged.first(GOLDEN_IMAGES[model.spec.task])
     with artifact.create(
         destination,
@@ -137,9 +109,8 @@ def quantize(
         agreement = check_onnx(paths, interface, golden.images, golden.fp32, golden.simulated)
         path = draft.path / artifact.GOLDEN_FILE
         np.savez(path, images=golden.images, logits=golden.fp32)
-        artifact.write_json(
-            draft.path / artifact.CALIBRATION_FILE, _record(model, seen, amax, sample)
-        )
+        record = _record(model, prepared, sample)
+        artifact.write_json(draft.path / artifact.CALIBRATION_FILE, record)
         if reference is not None:
             save_reference(draft.path / artifact.REFERENCE_FILE, reference)
         report = QuantizeReport(
@@ -197,31 +168,6 @@ def _check_skip(graph: Graph, skip: tuple[str, ...]) -> None:
             )
 
 
-def _ranges(
-    graph: Graph,
-    sample: ImageSet,
-    preprocess: Preprocess,
-    options: QuantizeOptions,
-    progress: Progress,
-) -> tuple[Calibration, dict[str, float]]:
-    values = [node.input for node in quantized_nodes(graph, options.skip)]
-    size = _batch_size(preprocess)
-    mine = replace(sample, items=share(sample.items, size))
-    stream = batches(mine, preprocess, size, progress=progress, label="calibrate")
-    seen = gathered(calibrate(graph, values, stream), size)
-    amax = {
-        name: choose_amax(histogram, options.calibrator, options.percentile)
-        for name, histogram in seen.histograms.items()
-    }
-    return seen, amax
-
-
-def _batch_size(preprocess: Preprocess) -> int:
-    """Images at once: as many as keep a block's concat in some ten megabytes, and 32 at most."""
-    height, width = preprocess.input_size
-    return max(1, min(32, _PIXELS_AT_ONCE // (height * width)))
-
-
 def _judge(
     model: Model, graph: Graph, placed: Graph, sample: ImageSet, preprocess: Preprocess
 ) -> _Judged:
@@ -249,9 +195,14 @@ def _export(
     return paths
 
 
-def _record(
-    model: Model, seen: Calibration, amax: dict[str, float], sample: ImageSet
-) -> dict[str, Any]:
-    content = tuple(dict.fromkeys((*model.calibration, *seen.content)))
-    largest = {name: histogram.amax for name, histogram in seen.histograms.items()}
-    return {"source": sample.source, "content": content, "amax": amax, "largest": largest}
+def _record(model: Model, prepared: Prepared, sample: ImageSet) -> dict[str, Any]:
+    content = tuple(dict.fromkeys((*model.calibration, *prepared.seen.content)))
+    largest = {name: histogram.amax for name, histogram in prepared.seen.histograms.items()}
+    return {
+        "source": sample.source,
+        "content": content,
+        "amax": prepared.amax,
+        "scale": prepared.scales,
+        "moved": prepared.moved,
+        "largest": largest,
+    }

@@ -6,37 +6,44 @@ from collections.abc import Sequence
 from typing import Literal
 
 from edgedense.data import ImageSet
-from edgedense.densenet.spec import DenseNetSpec, Stem
+from edgedense.densenet.spec import DenseNetSpec, Pool, Stem
 from edgedense.errors import InputError
 
 
 def explicit(
     blocks: Sequence[int],
-    growth: int,
+    growth: Sequence[int],
     num_classes: int,
     *,
     stem: Stem = "cifar",
     bottleneck: bool = True,
     compression: float = 0.5,
+    pool: Pool = "avg",
     in_channels: int = 3,
     dropout: float = 0.0,
 ) -> DenseNetSpec:
-    """A DenseNet from the paper's numbers. Errors: InputError for numbers that make no network."""
-    if not blocks or min(blocks) < 1 or growth < 1:
+    """A DenseNet from the paper's numbers; ``growth`` is one rate, or one a block.
+
+    Errors: InputError for numbers that make no network.
+    """
+    rates = tuple(growth) * len(blocks) if len(growth) == 1 else tuple(growth)
+    if not blocks or min((*blocks, *rates)) < 1 or len(rates) != len(blocks):
+        layers, given = (",".join(map(str, numbers)) for numbers in (blocks, growth))
         raise InputError(
-            f"--blocks {','.join(map(str, blocks))} --growth {growth}: not all are 1 or more",
+            f"--blocks {layers} --growth {given}: not all are 1 or more, or not one rate a block",
             "Give the layers of each block and the growth rate: --blocks 16,16,16 --growth 12",
         )
     if not 0 < compression <= 1:
         raise InputError(f"--compression {compression:g} is not in 0 … 1", "The paper's is 0.5.")
     return DenseNetSpec.build(
         blocks,
-        growth,
+        rates,
         num_classes=num_classes,
         stem=stem,
         in_channels=in_channels,
         bottleneck=bottleneck,
         compression=compression,
+        pool=pool,
         dropout=dropout,
     )
 

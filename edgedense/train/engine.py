@@ -23,7 +23,7 @@ from edgedense.densenet.recompute import set_recompute
 from edgedense.distributed import World, gather
 from edgedense.errors import InputError, MachineError
 from edgedense.progress import SILENT, Progress
-from edgedense.train.loss import VOID, cross_entropy, distillation
+from edgedense.train.loss import VOID, cross_entropy, distillation, pixel_cross_entropy
 from edgedense.train.options import Epoch, TrainOptions
 from edgedense.train.schedule import learning_rate
 from edgedense.train.state import State
@@ -75,7 +75,7 @@ class Engine:
         started = time.perf_counter()
         total, steps = 0.0, len(self.streams.training)
         label = f"epoch {number + 1} of {self.options.epochs}"
-        with _seeded(self.options.seed, number, self.world.rank):
+        with _seeded((self.options.seed, number, self.world.rank), self.device):
             batches = enumerate(self.streams.training.epoch(number))
             for step, drawn in progress.track(batches, label, steps):
                 loss = self.step(drawn, number + step / steps)
@@ -144,13 +144,24 @@ class Engine:
             ) from error
 
     def _loss(self, logits: Tensor, images: Tensor, targets: Tensor) -> Tensor:
-        truth = cross_entropy(logits, targets, self.options.label_smoothing)
+        truth = self._truth(logits, targets)
         if self.teacher is None:
             return truth
         with torch.no_grad():
             wanted = self.teacher(images)
         alpha = self.options.alpha
         return (1 - alpha) * truth + alpha * distillation(logits, wanted, self.options.temperature)
+
+    def _truth(self, logits: Tensor, targets: Tensor) -> Tensor:
+        smoothing = self.options.label_smoothing
+        if targets.dim() == 1:
+            return cross_entropy(logits, targets, smoothing)
+        # void pixels: a mean of each process's mean would weigh the others wrongly
+        judged = (targets != VOID).sum()
+        if self.world.size > 1:
+            dist.all_reduce(judged)
+        judged = judged.clamp(min=1) / self.world.size
+        return pixel_cross_entropy(logits, targets, judged, smoothing)
 
     def _rate(self, epoch: float) -> float:
         o = self.options
@@ -210,9 +221,9 @@ def _place(network: nn.Module, device: torch.device) -> None:
 
 
 @contextlib.contextmanager
-def _seeded(seed: int, epoch: int, rank: int) -> Iterator[None]:
+def _seeded(draw: tuple[int, int, int], device: torch.device) -> Iterator[None]:
     """PyTorch's own numbers (dropout) by (seed, epoch, rank); the caller's stay as they were."""
-    with torch.random.fork_rng():
-        state = np.random.SeedSequence([seed, epoch, rank]).generate_state(1, np.uint64)
+    with torch.random.fork_rng([] if device.type == "cpu" else [device]):
+        state = np.random.SeedSequence(draw).generate_state(1, np.uint64)
         torch.manual_seed(int(state[0]))
         yield

@@ -67,6 +67,7 @@ class Job:
         for images in (self.images, self.evaluation):
             if images is not None:
                 self._check_set(images)
+        self._check_names()
         self._check_batch(world)
         if self.options.keep == "best" and self.evaluation is None:
             raise InputError("--keep best has nothing to judge by", "Give images with --eval.")
@@ -101,6 +102,18 @@ class Job:
         if self.mask_classes is not None and self.options.augmentation == "resized-crop-flip":
             raise InputError(
                 "segmentation is not trained on resized crops", "Use augmentation crop-flip."
+            )
+
+    def _check_names(self) -> None:
+        """A class must have the same number in both sets."""
+        names = self.images.class_names
+        others = () if self.evaluation is None else self.evaluation.class_names
+        if self.evaluation is not None and names and others and names != others:
+            odd = sorted(set(names).symmetric_difference(others)) or ["in another order"]
+            raise InputError(
+                f"{self.images.source} and {self.evaluation.source} have different classes "
+                f"({', '.join(odd[:3])}{', …' if len(odd) > 3 else ''})",
+                "Give both the same class folders (or names): a label is a place among them.",
             )
 
     def _check_batch(self, world: World) -> None:

@@ -9,8 +9,18 @@ VOID = 255  # pixels of a mask that nobody judges
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Mean over the images, or over the pixels that are not void, of logits (N, classes, ...)."""
-    return F.cross_entropy(logits, targets, label_smoothing=smoothing, ignore_index=VOID)
+    """Mean over the images, of logits (N, classes) and classes (N,)."""
+    return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+
+
+def pixel_cross_entropy(
+    logits: Tensor, targets: Tensor, judged: Tensor, smoothing: float = 0.0
+) -> Tensor:
+    """Sum over the pixels that are not void, of logits (N, classes, H, W), through ``judged``."""
+    total = F.cross_entropy(
+        logits, targets, label_smoothing=smoothing, ignore_index=VOID, reduction="sum"
+    )
+    return total / judged
 
 
 def distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -26,7 +26,8 @@ from edgedense.train.schedule import learning_rate
 from edgedense.train.state import State
 from edgedense.train.stream import stream
 
-GOLDEN_IMAGES = 8
+# each with its logits; those of a segmentation network have megabytes
+GOLDEN_IMAGES = {"classification": 8, "segmentation": 2}
 _TIMED_STEPS = 3
 
 
@@ -256,8 +257,9 @@ def _write(job: Job, network: Network, report: TrainReport, destination: Path) -
         draft.model = describe(network.spec, size)
         draft.report = report.to_dict()
         save_weights(network, draft.path / artifact.WEIGHTS_FILE)
-        first = replace(job.images, items=job.images.items[:GOLDEN_IMAGES])
-        images = next(batches(first, job.preprocess, GOLDEN_IMAGES)).images
+        golden = GOLDEN_IMAGES[network.spec.task]
+        first = replace(job.images, items=job.images.items[:golden])
+        images = next(batches(first, job.preprocess, golden)).images
         with torch.inference_mode():
             logits = network(torch.from_numpy(images)).numpy()
         np.savez(draft.path / artifact.GOLDEN_FILE, images=images, logits=logits)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from nets import images, logits, relative_error, tiny, trained
@@ -13,11 +14,14 @@ from torch import Tensor
 from edgedense import artifact
 from edgedense.artifact import WEIGHTS_FILE
 from edgedense.densenet.checkpoints import (
+    LoadOptions,
     check_channels,
     load_model,
     save_weights,
 )
 from edgedense.densenet.count import describe
+from edgedense.densenet.family import network_of
+from edgedense.densenet.fc_spec import FCDenseNetSpec
 from edgedense.densenet.network import DenseNet
 from edgedense.errors import InputError
 
@@ -144,6 +148,11 @@ def with_nan(state: State) -> State:
     return state
 
 
+def negative(state: State) -> State:
+    state["features.norm5.running_var"][1] = -1e-3
+    return state
+
+
 LAYER = "features.denseblock1.denselayer1"
 
 
@@ -151,6 +160,11 @@ LAYER = "features.denseblock1.denselayer1"
     ("change", "reason"),
     [
         (with_nan, rf"NaN or infinity in {LAYER}.conv1.weight and 1 more"),
+        (negative, "features.norm5.running_var holds a negative variance"),
+        (
+            lambda s: {**s, "classifier.bias": torch.ones(3, dtype=torch.int8)},
+            "classifier.bias holds torch.int8, no floating point numbers",
+        ),
         (lambda s: without(s, "classifier.bias"), r"classifier.bias has shape None"),
         (lambda s: without(s, "classifier.weight"), r"classifier.weight is missing"),
         (lambda s: without(s, "features.conv0.weight"), r"features.conv0.weight is missing"),
@@ -235,3 +249,27 @@ def test_channels_of_the_images_must_be_those_of_the_stem() -> None:
     check_channels(tiny(), 3)
     with pytest.raises(InputError, match=r"reads 3 channel\(s\), the preprocessing gives 1"):
         check_channels(tiny(), 1)
+
+
+def test_a_pool_that_no_file_tells(tmp_path: Path) -> None:
+    network, path = trained(tiny(pool="max")), tmp_path / "w.pth"
+    torch.save(network.state_dict(), path)
+    x = images(network.spec)
+    told = load_model(path, LoadOptions(pool="max"))
+    assert (logits(network, x) == logits(told.network, x)).all()
+    assert not np.allclose(logits(network, x), logits(load_model(path).network, x))
+
+
+def test_a_tiramisu_has_max_pools(tmp_path: Path) -> None:
+    spec = FCDenseNetSpec.build((1,), 1, 2, num_classes=3, stem_width=4)
+    torch.save(network_of(spec).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(InputError, match="an FC-DenseNet always has max pools"):
+        load_model(tmp_path / "w.pth", LoadOptions(pool="avg"))
+
+
+def test_the_suffix_of_safetensors_in_capitals(tmp_path: Path) -> None:
+    network = trained(tiny())
+    save_weights(network, tmp_path / "W.SAFETENSORS")
+    x = images(network.spec)
+    found = load_model(tmp_path / "W.SAFETENSORS").network
+    assert (logits(network, x) == logits(found, x)).all()

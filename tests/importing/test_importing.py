@@ -73,15 +73,16 @@ def test_options_are_used_and_recorded(tmp_path: Path, edgedense: Edgedense) -> 
     other = {k: v * 2 for k, v in chexnet(tmp_path / "a.pth").state_dict().items()}
     chexnet(tmp_path / "a.pth", state_dict_ema=other)
     words = ["import", tmp_path / "a.pth", "-o", tmp_path / "net", "--activation", "none"]
-    ended = edgedense(*words, "--eps", 1e-3, "--scheme", "chexnet")
+    ended = edgedense(*words, "--eps", 1e-3, "--scheme", "chexnet", "--pool", "max")
     assert (ended.code, ended.out) == (0, ""), ended.err
     assert "EMA weights are in the file too (state_dict_ema)" in ended.err
     source = artifact.read(tmp_path / "net")
     options = {"ema": False, "scheme": "chexnet", "activation": "none", "eps": 1e-3}
+    options |= {"pool": "max"}
     assert source.manifest.options == options
     assert source.manifest.parents == {"model": artifact.sha256_file(tmp_path / "a.pth")}
     spec = load_model(tmp_path / "net").spec
-    assert (spec.activation, spec.eps) == ("none", 1e-3)
+    assert (spec.activation, spec.eps, spec.pool) == ("none", 1e-3, "max")
     ended = edgedense("import", tmp_path / "a.pth", "-o", tmp_path / "ema", "--ema", "--json")
     assert ended.code == 0, ended.err
     assert "Weights taken: state_dict_ema" in json.loads(ended.out)["notes"][0]

@@ -76,8 +76,8 @@ def test_weight_scales_of_a_transposed_convolution_are_by_output_channel() -> No
     )
 
 
-def amax_of(graph: Graph) -> dict[str, float]:
-    return {node.input: 2.0 + i for i, node in enumerate(graph.weighted())}
+def scales_of(graph: Graph) -> dict[str, float]:
+    return {node.input: (2.0 + i) / 128 for i, node in enumerate(graph.weighted())}
 
 
 @settings(deadline=None, max_examples=25)
@@ -89,8 +89,8 @@ def test_every_weighted_node_reads_one_pair_unless_skipped(
     names = [node.name for node in graph.weighted()]
     skip = data.draw(st.lists(st.sampled_from(names), unique=True))
     before = [vars(node).copy() for node in graph.nodes]
-    amax = amax_of(graph)
-    placed = place_conv(graph, amax, skip)
+    scales = scales_of(graph)
+    placed = place_conv(graph, scales, skip)
 
     assert [vars(node) for node in graph.nodes] == before
     assert {node.name for node in quantized_nodes(graph, skip)} == set(names) - set(skip)
@@ -104,7 +104,7 @@ def test_every_weighted_node_reads_one_pair_unless_skipped(
             continue
         assert isinstance(source, Quantize)
         assert source.input == node.input
-        assert source.scale == float(representable(amax[node.input] / 127, ""))
+        assert source.scale == scales[node.input]
         np.testing.assert_array_equal(now.weight_scale, weight_scales(node))
         assert now.weight is node.weight
     pairs = [node for node in placed.nodes if isinstance(node, Quantize)]
@@ -123,13 +123,13 @@ def test_readers_of_one_value_share_its_pair() -> None:
     one = np.ones((1, 1, 1, 1), np.float32)
     convs = [Conv(f"c{i}", "x", one, one.ravel()) for i in range(3)]
     graph = Graph("x", (1, 2, 2), (*convs, Concat("y", ("c0", "c1", "c2"))))
-    placed = place_conv(graph, {"x": 1.27}, skip=["c1"])
+    placed = place_conv(graph, {"x": 0.5}, skip=["c1"])
     assert [node.name for node in placed.nodes] == ["x.qdq", "c0", "c1", "c2", "y"]
     assert [node.input for node in placed.nodes[1:4]] == ["x.qdq", "x", "x.qdq"]
 
 
 def test_placing_comes_before_the_reader() -> None:
-    placed = place_conv(graph := lower(trained(tiny()), (8, 8)), amax_of(graph))
+    placed = place_conv(graph := lower(trained(tiny()), (8, 8)), scales_of(graph))
     known = {placed.input}
     for node in placed.nodes:
         assert known >= set(inputs_of(node))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,34 @@ def test_the_zoo_is_asked_for_names(
     assert found["params"] == 769_162 - 7 * (342 + 1)
 
 
+def test_growth_and_pool_of_the_network(
+    words: list[object], edgedense: Callable[..., Any], tmp_path: Path
+) -> None:
+    more = ["--growth", "4,6", "--pool", "max", "--epochs", 1]
+    ended = edgedense(*words, "-o", tmp_path / "net", *more)
+    assert ended.code == 0, ended.err
+    spec = json.loads((tmp_path / "net" / "manifest.json").read_text())["model"]["spec"]
+    assert spec["pool"] == "max"
+    assert [block[0]["growth"] for block in spec["blocks"]] == [4, 6]
+
+
+def test_finetuning_does_not_swap_red_and_blue(
+    tiny: Any, edgedense: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgedense.cli import params
+    from edgedense.densenet.checkpoints import Model
+
+    plain = params.read_model
+
+    def of_caffe(path: Path) -> Model:
+        return replace(plain(path), preset="caffe")
+
+    monkeypatch.setattr(params, "read_model", of_caffe)
+    more = ["--data", tiny.train, "--epochs", 1, "--preprocess", tiny.toml]
+    ended = edgedense("finetune", tiny.checkpoint, "-o", tmp_path / "net", *more)
+    assert (ended.code, "trains on BGR" in ended.error[0]) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("more", "named"),
     [
@@ -64,6 +93,7 @@ def test_the_zoo_is_asked_for_names(
         (["--keep", "best"], "--keep best has nothing to judge by"),
         (["--blocks", "2,x"], "no list such as"),
         (["--blocks", "0,2"], "not all are 1 or more"),
+        (["--growth", "4,4,4"], "not one rate a block"),
         (["--compression", 0], "--compression 0"),
     ],
 )

@@ -308,6 +308,14 @@ def test_what_does_not_fit_is_told_before_any_work(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_same_number_of_other_classes_is_told(job: MakeJob, tmp_path: Path) -> None:
+    made = job()
+    assert made.evaluation is not None
+    other = replace(made.evaluation, class_names=("blue", "green", "violet"))
+    with pytest.raises(InputError, match=r"different classes \(red, violet\)"):
+        run(replace(made, evaluation=other), tmp_path / "net")
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -18,7 +18,7 @@ from edgedense.densenet.recompute import set_recompute
 from edgedense.distributed import World
 from edgedense.train import TrainOptions
 from edgedense.train.engine import Engine, Streams
-from edgedense.train.loss import cross_entropy, distillation
+from edgedense.train.loss import cross_entropy, distillation, pixel_cross_entropy
 from edgedense.train.stream import Drawn
 
 SPECS: dict[str, Any] = {
@@ -42,7 +42,7 @@ def stepped(network: nn.Module, drawn: Drawn, *, recompute: bool) -> dict[str, T
     network = copy.deepcopy(network).train()
     set_recompute(network, recompute)
     torch.manual_seed(7)
-    cross_entropy(network(drawn.images), drawn.targets).backward()
+    F.cross_entropy(network(drawn.images), drawn.targets).backward()
     gradients = {name: p.grad for name, p in network.named_parameters()}
     return {**gradients, **dict(network.named_buffers())}
 
@@ -112,7 +112,19 @@ def test_void_pixels_have_no_say() -> None:
     targets[:, 0] = 255
     rows = logits.movedim(1, -1)[:, 1:].reshape(-1, 3)
     wanted = F.cross_entropy(rows, targets[:, 1:].flatten())
-    torch.testing.assert_close(cross_entropy(logits, targets), wanted)
+    torch.testing.assert_close(pixel_cross_entropy(logits, targets, torch.tensor(24.0)), wanted)
+
+
+def test_masks_that_are_void_do_not_end_the_training() -> None:
+    made, drawn = engine(SPECS["segmentation"]), batch(SPECS["segmentation"])
+    drawn.targets.fill_(255)
+    assert made.step(drawn, 0) == 0
+    assert all(bool(value.isfinite().all()) for value in made.network.state_dict().values())
+
+
+def test_class_255_is_a_class_like_any_other() -> None:
+    logits, targets = torch.randn(4, 300), torch.tensor([255, 3, 255, 0])
+    torch.testing.assert_close(cross_entropy(logits, targets), F.cross_entropy(logits, targets))
 
 
 def test_distillation_is_hintons() -> None:

@@ -20,8 +20,8 @@ State = Mapping[str, Tensor]
 def infer_spec(state: State, facts: Facts, path: Path) -> Spec:
     """Structure of a state dict with our names; ``path`` is for messages only.
 
-    What neither shapes nor ``facts`` tell gets the family's usual value: average pooling and no
-    dropout for classification, dropout of 0.2 for FC-DenseNet.
+    What neither shapes nor ``facts`` tell gets the family's usual value: no dropout for
+    classification, max pools and dropout of 0.2 for FC-DenseNet.
     """
     if any(key.startswith(("firstconv.", "finalConv.")) for key in state):
         return _infer_segmentation(state, facts, path)
@@ -47,6 +47,7 @@ def infer_classifier(state: State, facts: Facts, path: Path) -> DenseNetSpec:
         blocks=blocks,
         transitions=transitions,
         num_classes=_shape(state, "classifier.weight", path, 2)[0],
+        pool=facts.pool,
         eps=facts.eps,
         padding=facts.padding,
         transition_relu=facts.transition_relu,

@@ -29,7 +29,10 @@ def load(path: Path, options: LoadOptions) -> Model:
         raise InputError(f"{path}: {what}", "Give a checkpoint file, or an artifact directory.")
     found = _recognise(path, options)
     facts = _overridden(found.facts, options)
-    network = restore(infer_spec(found.state, facts, path), found.state, path)
+    spec = infer_spec(found.state, facts, path)
+    if options.pool is not None and spec.task == "segmentation":
+        raise InputError(f"{path}: an FC-DenseNet always has max pools", "Leave --pool away.")
+    network = restore(spec, found.state, path)
     sha256 = artifact.sha256_file(path)
     return Model(network, found.scheme, sha256, path, notes=facts.notes, preset=facts.preset)
 
@@ -76,6 +79,8 @@ def _overridden(facts: Facts, options: LoadOptions) -> Facts:
         facts = replace(facts, activation=options.activation, thresholds=())
     if options.eps is not None:
         facts = replace(facts, eps=options.eps)
+    if options.pool is not None:
+        facts = replace(facts, pool=options.pool)
     if facts.activation == "none":
         return facts
     note = f"The original ends in {facts.activation}: recorded; networks here end at the logits."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from edgedense.densenet.spec import Activation
+from edgedense.densenet.spec import Activation, Pool
 from edgedense.errors import InputError
 
 
@@ -14,13 +14,15 @@ class LoadOptions:
     """What a user may know better than a file tells; None leaves it to the file.
 
     ``ema`` takes the averaged weights. ``scheme`` is a name of ``recognise.NAMES``. ``activation``
-    is what the original applied to its logits; ``eps`` that of its BNs.
+    is what the original applied to its logits; ``eps`` that of its BNs; ``pool`` follows the
+    convolutions of its transitions.
     """
 
     ema: bool = False
     scheme: str | None = None
     activation: Activation | None = None
     eps: float | None = None
+    pool: Pool | None = None
 
     def __post_init__(self) -> None:
         if self.eps is not None and not (math.isfinite(self.eps) and 0 < self.eps < 1):

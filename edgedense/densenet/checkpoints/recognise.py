@@ -58,7 +58,7 @@ def _asked(name: str) -> tuple[Scheme, ...]:
 def _by_order(found: Unwrapped, path: Path) -> Recognised:
     from edgedense.densenet.checkpoints.order import recognise_order
 
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         raise InputError(
             f"{path}: safetensors files do not keep the order of their tensors",
             "Save the state dict with torch.save, and import that by order.",

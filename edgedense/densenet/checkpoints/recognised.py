@@ -7,20 +7,21 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from edgedense.densenet.spec import Activation, Padding
+from edgedense.densenet.spec import Activation, Padding, Pool
 
 
 @dataclass(frozen=True)
 class Facts:
     """What a code base does and tensor shapes do not tell; the defaults are torchvision's.
 
-    ``padding``, ``transition_relu``, ``activation``, ``thresholds`` and ``eps`` as in
+    ``pool``, ``padding``, ``transition_relu``, ``activation``, ``thresholds`` and ``eps`` as in
     :class:`DenseNetSpec`; ``blur`` is for a deep stem. ``preset`` names the preprocessing that the
     code base trains with, where it has only one. ``notes`` are sentences for the user: what was
     inferred, dropped or reordered.
     """
 
     eps: float = 1e-5
+    pool: Pool = "avg"
     padding: Padding = "symmetric"
     transition_relu: bool = True
     activation: Activation = "none"

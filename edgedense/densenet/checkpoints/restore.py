@@ -15,15 +15,18 @@ from edgedense.errors import InputError
 def restore(spec: Spec, state: Mapping[str, Tensor], path: Path) -> Network:
     """The network of ``spec`` in eval mode, in FP32, with copies of the tensors of ``state``.
 
-    Errors: InputError for tensors that are missing, too many, of another shape or not finite.
+    Errors: InputError for tensors that are missing, too many, of another shape, not finite, no
+    floating point numbers, and for variances below 0.
     """
     with torch.device("meta"):  # neither memory nor time for values that are replaced at once
         network = network_of(spec)
     wanted = network.state_dict()
     found = {**_counters(wanted), **state}
     _check_tensors(wanted, found, path)
+    _check_kinds(wanted, found, path)
     copies = {key: _copy(value, wanted[key].dtype) for key, value in found.items()}
     _check_finite(copies, path)
+    _check_variances(copies, path)
     network.load_state_dict(copies, assign=True)
     return network.eval()
 
@@ -47,6 +50,24 @@ def _check_finite(state: Mapping[str, Tensor], path: Path) -> None:
             + (f" and {len(bad) - 1} more tensors" if len(bad) > 1 else ""),
             "Training diverged before this was saved: take an earlier checkpoint.",
         )
+
+
+def _check_variances(state: Mapping[str, Tensor], path: Path) -> None:
+    for key, value in state.items():
+        if key.endswith("running_var") and bool((value < 0).any()):
+            raise InputError(
+                f"{path}: {key} holds a negative variance",
+                "The file is damaged, or its BN tensors were mixed up: copy or save it again.",
+            )
+
+
+def _check_kinds(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> None:
+    for key, value in state.items():
+        if wanted[key].is_floating_point() and not value.is_floating_point():
+            raise InputError(
+                f"{path}: {key} holds {value.dtype}, no floating point numbers",
+                "Save the network's FP32 weights, before any quantization.",
+            )
 
 
 def _check_tensors(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> None:

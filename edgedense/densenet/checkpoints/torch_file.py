@@ -20,7 +20,7 @@ def read_checkpoint(path: Path) -> object:
     Settings (argparse) come along, numpy's values do not. Errors: InputError for a file that is
     damaged, or whose pickle names code.
     """
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         return _read_safetensors(path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([Namespace, *_STAND_INS]):

@@ -1,0 +1,165 @@
+"""Dense-block equalization: every channel of a concat spans [-1, 1], so that one scale serves all.
+
+Exact in FP32. No batch normalization of a dense block folds into anything, and each reader has its
+own: whatever affine change a concat's channel undergoes, every reader can undo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedense.graph.nodes import (
+    Affine,
+    Array,
+    Conv,
+    ConvTranspose,
+    Graph,
+    Node,
+    Pad,
+    Pool,
+    Relu,
+    Weighted,
+    inputs_of,
+    out_axis,
+)
+from edgedense.quantize.concats import Family, Reading, families
+
+Double = NDArray[np.float64]
+# a channel is not stretched beyond this share of the family's widest: a dead one has no range
+_NARROWEST = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """Least and largest value of each channel in calibration, float64 (channels,)."""
+
+    low: Double
+    high: Double
+
+
+def producers(graph: Graph) -> tuple[str, ...]:
+    """Names of the values whose spans :func:`equalize` needs."""
+    return tuple(name for family in families(graph) for name in family.producers)
+
+
+def equalize(graph: Graph, spans: Mapping[str, Span]) -> Graph:
+    """The same function with every channel of every concat within [-1, 1] on calibration images.
+
+    With centre m and half-range r of a channel, its producer gives (x - m) / r, and each reader
+    takes a * r and b + a * m for its affine a * x + b. Where a ReLU or a padded layer stands
+    between, the channel is scaled only. Families that cannot be rewritten stay as they are.
+    """
+    nodes = {node.name: node for node in graph.nodes}
+    users: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        for name in inputs_of(node):
+            users.setdefault(name, []).append(node.name)
+    for family in families(graph):
+        routes = {name: _route(name, nodes, users) for name in family.producers}
+        if all(routes.values()) and _readable(family, nodes):
+            widest = max(float(np.max(_reach(spans[name]))) for name in family.producers)
+            for name, route in routes.items():
+                if route is not None:
+                    _rewrite(nodes, route, spans[name], family.readings[name], widest)
+    return replace(graph, nodes=tuple(nodes[node.name] for node in graph.nodes))
+
+
+@dataclass(frozen=True)
+class _Route:
+    """Where a producer's values come from: a node with weights, and whether they may be shifted."""
+
+    source: str
+    shifts: bool
+
+
+def _route(name: str, nodes: Mapping[str, Node], users: Mapping[str, list[str]]) -> _Route | None:
+    """Back through what commutes with a change of scale; None where something else is met."""
+    shifts = True
+    while True:
+        node = nodes.get(name)
+        if isinstance(node, Conv | ConvTranspose):
+            return _Route(name, shifts)
+        if isinstance(node, Relu):
+            shifts = False
+            if node.low != 0.0:
+                return None
+        elif isinstance(node, Pool):
+            shifts = shifts and (node.kind == "max" or node.padding == 0)
+        elif isinstance(node, Pad):
+            shifts = shifts and node.mode == "reflect"
+        else:
+            return None
+        name = node.input
+        if len(users.get(name, ())) != 1:
+            return None
+
+
+def _readable(family: Family, nodes: Mapping[str, Node]) -> bool:
+    readers = [nodes[r.node] for readings in family.readings.values() for r in readings]
+    return all(isinstance(node, Affine | Conv | ConvTranspose) for node in readers)
+
+
+def _reach(span: Span) -> Double:
+    reach: Double = np.maximum(np.abs(span.low), np.abs(span.high))
+    return reach
+
+
+def _rewrite(
+    nodes: dict[str, Node], route: _Route, span: Span, readings: tuple[Reading, ...], widest: float
+) -> None:
+    shifts = route.shifts and all(_takes_shift(nodes[r.node]) for r in readings)
+    centre = (span.low + span.high) / 2 if shifts else np.zeros_like(span.low)
+    half = (span.high - span.low) / 2 if shifts else _reach(span)
+    half = np.maximum(half, _NARROWEST * (widest or 1.0))
+    source = nodes[route.source]
+    assert isinstance(source, Conv | ConvTranspose)
+    nodes[route.source] = scaled_outputs(source, 1 / half, -centre / half)
+    for reading in readings:
+        nodes[reading.node] = _undone(nodes[reading.node], reading.offset, half, centre)
+
+
+def _takes_shift(node: Node) -> bool:
+    """Whether a constant added to its input reaches every output alike: nothing pads with zeros."""
+    if isinstance(node, Conv):
+        return node.padding == 0
+    return isinstance(node, Affine)
+
+
+def scaled_outputs(node: Conv | ConvTranspose, factor: Double, shift: Double) -> Node:
+    """The node whose outputs are ``factor * y + shift`` a channel."""
+    shape = [1] * node.weight.ndim
+    shape[out_axis(node)] = -1
+    weight = node.weight.astype(np.float64) * factor.reshape(shape)
+    bias = node.bias.astype(np.float64) * factor + shift
+    return replace(node, weight=_single(weight), bias=_single(bias))
+
+
+def scaled_inputs(node: Weighted, factor: Double, offset: int = 0) -> Node:
+    """The node that takes x where it took ``factor * x``, from channel ``offset`` on."""
+    weight = node.weight.astype(np.float64)
+    by_input = np.moveaxis(weight, 1 - out_axis(node), 0)
+    part = slice(offset, offset + len(factor))
+    by_input[part] *= factor.reshape(-1, *[1] * (weight.ndim - 1))
+    return replace(node, weight=_single(weight))
+
+
+def _undone(node: Node, offset: int, half: Double, centre: Double) -> Node:
+    part = slice(offset, offset + len(half))
+    if isinstance(node, Affine):
+        scale, shift = node.scale.astype(np.float64), node.shift.astype(np.float64)
+        shift[part] += scale[part] * centre
+        scale[part] *= half
+        return replace(node, scale=_single(scale), shift=_single(shift))
+    assert isinstance(node, Conv | ConvTranspose)
+    if centre.any():
+        moved = node.weight[:, part].astype(np.float64).sum(axis=(2, 3)) @ centre
+        node = replace(node, bias=_single(node.bias + moved))
+    return scaled_inputs(node, half, offset)
+
+
+def _single(array: Double) -> Array:
+    return array.astype(np.float32)
