@@ -62,7 +62,7 @@ def joined() -> Iterator[World]:
     """The processes connected for the block's time: by NCCL where PyTorch sees GPUs, else gloo.
 
     An InputError or MachineError of one process is raised by the others too, which would otherwise
-    only see that a connection has ended.
+    only see that a connection has ended; its ``process`` is the one that raised it first.
     """
     here = world()
     if here.size == 1:
@@ -82,7 +82,11 @@ def joined() -> Iterator[World]:
     try:
         yield here
     except (InputError, MachineError) as error:
-        store.set(_ERROR, json.dumps([error.exit_code, error.what, error.remedy]))
+        if error.process is None:
+            error.process = here.rank
+            mine = json.dumps([here.rank, error.exit_code, error.what, error.remedy])
+            if store.compare_set(_ERROR, "", mine).decode() != mine:
+                raise (_told(store) or error) from error
         raise
     except (RuntimeError, KeyboardInterrupt) as error:
         # a lost connection, or torchrun ending all processes when one of them has ended
@@ -100,9 +104,11 @@ def _told(store: Store) -> InputError | MachineError | None:
     """The error with which another process has left, None where there is none."""
     if not store.check([_ERROR]):
         return None
-    exit_code, what, remedy = json.loads(store.get(_ERROR))
+    process, exit_code, what, remedy = json.loads(store.get(_ERROR))
     kind = MachineError if exit_code == MachineError.exit_code else InputError
-    return kind(what, remedy)
+    error = kind(what, remedy)
+    error.process = process
+    return error
 
 
 def barrier() -> None:
@@ -138,7 +144,9 @@ def from_first(produce: Callable[[], bytes]) -> bytes:
     message = _broadcast(message)
     if message[:1] == b"\1":
         what, _, remedy = message[1:].decode().partition("\0")
-        raise InputError(what, remedy)
+        told = InputError(what, remedy)
+        told.process = 0
+        raise told
     return message[1:]
 
 

@@ -21,6 +21,7 @@ class EdgedenseError(Exception):
     def __init__(self, what: str, remedy: str = "") -> None:
         self.what = what
         self.remedy = remedy
+        self.process: int | None = None  # of several processes that of the one that tells it
         super().__init__(f"{what}\n{remedy}" if remedy else what)
 
 
@@ -38,3 +39,11 @@ class MachineError(EdgedenseError):
 
 class DiskError(MachineError):
     """The disk is full: freeing space mends it, going elsewhere is not needed."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user has ended a stage; ``kept`` says what stays of it, and how to go on."""
+
+    def __init__(self, kept: str) -> None:
+        self.kept = kept
+        super().__init__(kept)

@@ -12,7 +12,7 @@ from typing import Any
 from edgedense.artifact import write_whole
 from edgedense.build.advice import version_note, weak_precisions
 from edgedense.build.options import BuildOptions, BuiltEngine
-from edgedense.build.watch import watch
+from edgedense.build.watch import stdout_kept_clean, watch
 from edgedense.engines.runner import Interface
 from edgedense.engines.tensorrt_api import Dialect, Journal, dialect_of, explain, open_logger
 from edgedense.errors import EdgedenseError, InputError, MachineError
@@ -118,13 +118,14 @@ def _attempt(job: Job, typing: str, progress: Progress) -> BuiltEngine | Edgeden
     _configure(job, config, typing)
     _add_profile(trt, builder, config, job.interface, options.batch)
     cache = _open_timing_cache(job, config)
-    plan = watch(
-        trt,
-        config,
-        lambda: builder.build_serialized_network(network, config),
-        progress,
-        f"build for {job.target.name}",
-    )
+    with stdout_kept_clean():
+        plan = watch(
+            trt,
+            config,
+            lambda: builder.build_serialized_network(network, config),
+            progress,
+            f"build for {job.target.name}",
+        )
     if plan is None:
         return explain(reversed(journal.errors), f"no engine from {job.onnx_path.name}")
     data = bytes(plan)

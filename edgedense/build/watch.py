@@ -7,8 +7,11 @@ interrupted.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -17,6 +20,23 @@ from edgedense.progress import Progress
 
 T = TypeVar("T")
 TICKS = 100
+
+
+@contextlib.contextmanager
+def stdout_kept_clean() -> Iterator[None]:
+    """What a native library prints on standard output goes to standard error.
+
+    Standard output is for the one JSON object; TensorRT's compiler prints remarks there, past
+    Python and past its own logger.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def watch(trt: Any, config: Any, work: Callable[[], T], progress: Progress, label: str) -> T:

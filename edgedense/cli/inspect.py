@@ -23,6 +23,7 @@ def inspect(model: Path, preprocess: str | None, as_json: bool) -> None:
     """
     from edgedense.densenet.count import count_macs, count_params, usual_input_size
     from edgedense.densenet.spec import DenseNetSpec
+    from edgedense.densenet.zoo import name_of
 
     loaded = params.read_model(model)
     spec = loaded.spec
@@ -34,6 +35,7 @@ def inspect(model: Path, preprocess: str | None, as_json: bool) -> None:
         ).input_size
     found: dict[str, Any] = {
         "family": spec.family,
+        "zoo": name_of(spec),
         "task": spec.task,
         "scheme": loaded.scheme,
         "block_config": list(spec.block_config),
@@ -57,7 +59,11 @@ def inspect(model: Path, preprocess: str | None, as_json: bool) -> None:
     terminal = Terminal()
     short = {"params": count(found["params"]), "macs": count(found["macs"])}
     shown = {**found, **short, "sha256": f"{found['sha256'][:16]}…"}
+    shown["implied preprocessing"] = shown.pop("preset")
     del shown["notes"]
+    for key in ("zoo", "implied preprocessing"):
+        if shown[key] is None:
+            del shown[key]
     terminal.table(str(model), ("", ""), [(k.replace("_", " "), v) for k, v in shown.items()])
     for note in loaded.notes:
         terminal.say(note)

@@ -23,9 +23,10 @@ _SHOWN = 3
 @click.option("--all", "show_all", is_flag=True, help="Show every place, not only the first.")
 @params.json_option
 def lint(file: Path, target: str | None, show_all: bool, as_json: bool) -> int:
-    """Tell what TensorRT will refuse, misread or run slowly in an ONNX file, anyone's.
+    """Tell what TensorRT would not like about an ONNX file.
 
-    Exits 1 where there are errors.
+    Anyone's file: what is refused, misread or slow, where, and what mends it. Exit 1 where there
+    are errors.
 
     \b
     Example:  edgedense lint densenet121.int8.onnx --target jetson-orin-nano

@@ -16,6 +16,7 @@ from edgedense.cli.build_engine import build_engine
 from edgedense.cli.demo import demo
 from edgedense.cli.deploy import deploy
 from edgedense.cli.doctor import doctor
+from edgedense.cli.ending import EXIT_BUG, failed, interrupted, tell
 from edgedense.cli.finetune import finetune
 from edgedense.cli.import_model import import_model
 from edgedense.cli.inspect import inspect
@@ -25,15 +26,13 @@ from edgedense.cli.prune import prune
 from edgedense.cli.quantize import quantize
 from edgedense.cli.report import report
 from edgedense.cli.targets import targets
-from edgedense.cli.terminal import emit
 from edgedense.cli.train import train
 from edgedense.cli.validate import validate
 from edgedense.distributed import Finished, leave
-from edgedense.errors import EdgedenseError
+from edgedense.errors import EdgedenseError, InputError
 
 # what several processes do together under torchrun; the rest is done by the first alone
 SHARED = frozenset({"train", "finetune", "quantize", "validate"})
-EXIT_USAGE, EXIT_BUG, EXIT_INTERRUPTED = 2, 70, 130
 
 
 class Ordered(click.Group):
@@ -81,14 +80,14 @@ def main() -> NoReturn:
         code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
-        sys.exit(_tell(error.format_message(), _help_for(error), EXIT_USAGE))
-    except (KeyboardInterrupt, click.Abort):
-        remedy = "Nothing half-written stays behind: the same command again does the rest."
-        sys.exit(_tell("interrupted", remedy, EXIT_INTERRUPTED))
+        sys.exit(failed(InputError(error.format_message(), _help_for(error))))
+    except (KeyboardInterrupt, click.Abort) as error:
+        sys.exit(interrupted(error))
     except EdgedenseError as error:
         if error.exit_code == EXIT_BUG:
             traceback.print_exc()
-        sys.exit(_tell(error.what, error.remedy, error.exit_code))
+            sys.exit(tell(error.what, error.remedy, EXIT_BUG))
+        sys.exit(failed(error))
     except Finished:
         sys.exit(0)
     except BrokenPipeError:
@@ -97,17 +96,7 @@ def main() -> NoReturn:
     except Exception:  # noqa: BLE001  the last place: anything unforeseen is a bug
         traceback.print_exc()
         remedy = "Please report it with the lines above."
-        sys.exit(_tell("this is a bug in edgedense", remedy, EXIT_BUG))
-
-
-def _tell(what: str, remedy: str, exit_code: int) -> int:
-    """Say what went wrong: one or two lines on stderr, with ``--json`` one object on stdout too."""
-    if "--json" in sys.argv:
-        emit({"error": what, "remedy": remedy, "exit_code": exit_code})
-    click.echo(f"error: {what}", err=True)
-    if remedy:
-        click.echo(f"  → {remedy}", err=True)
-    return exit_code
+        sys.exit(tell("this is a bug in edgedense", remedy, EXIT_BUG))
 
 
 def _help_for(error: click.ClickException) -> str:

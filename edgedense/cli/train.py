@@ -61,7 +61,7 @@ class Blocks(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
     show_default=True,
     help="Of the transitions.",
 )
-@click.option("--epochs", type=int, help="[recipe: 300, with an ImageNet stem 90]")
+@click.option("--epochs", type=int, help="[recipe: CIFAR 300, ImageNet 90, segmentation 200]")
 @training_options
 def train(
     output: Path | None,
@@ -73,6 +73,7 @@ def train(
     bottleneck: bool,
     compression: float,
     pool: Any,
+    optimizer: Any,
     dropout: float | None,
     augment: bool,
     evaluation: Path | None,
@@ -83,9 +84,9 @@ def train(
 ) -> None:
     """Train a DenseNet on your images, by the papers' recipe.
 
-    SGD with Nesterov's momentum; the learning rate is divided by 10 twice. What is done is kept in
-    DIR.training after each epoch: the same command goes on from there. Several processes:
-    torchrun --nproc_per_node N -m edgedense train …
+    SGD with Nesterov's momentum, its learning rate divided by 10 twice; for segmentation RMSprop,
+    its rate times 0.995 each epoch. What is done is kept in DIR.training after each epoch: the same
+    command goes on from there. Several processes: torchrun --nproc_per_node N -m edgedense train …
 
     \b
     Example:  edgedense train -o net --data train/ --eval test/ --blocks 16,16,16
@@ -118,6 +119,6 @@ def train(
         )
     if dropout is not None:
         spec = replace(spec, dropout=dropout)
-    options = chosen(recipe(spec), augment, **asked)
+    options = chosen(recipe(spec, optimizer), augment, **asked)
     job = train_job(spec, images, chosen_preprocess, options, judges)
     carry_out(job, output, dry_run, as_json)

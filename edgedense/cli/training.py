@@ -13,6 +13,7 @@ import click
 from edgedense.cli import params
 from edgedense.cli.terminal import Terminal, count, emit, number, percent
 from edgedense.errors import InputError
+from edgedense.progress import SILENT
 
 if TYPE_CHECKING:
     from edgedense.data import ImageSet, Preprocess
@@ -23,14 +24,18 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = (
-    click.option("--batch", type=int, help="Images of one step, over all processes.  [recipe]"),
+    click.option("--batch", type=int, help="Images of one step, over all processes. The few that "
+                 "do not fill the last one are left out, others each epoch.  [recipe]"),
+    click.option("--optimizer", type=click.Choice(["sgd", "rmsprop"]),
+                 help="[recipe: sgd, segmentation rmsprop]"),
     click.option("--lr", type=float, help="Learning rate of the first epoch.  [recipe]"),
-    click.option("--schedule", type=click.Choice(["step", "cosine"]), help="[default: step]"),
-    click.option("--momentum", type=float, help="Nesterov's.  [default: 0.9]"),
+    click.option("--schedule", type=click.Choice(["step", "cosine", "exponential"]),
+                 help="[recipe: step, with rmsprop exponential]"),
+    click.option("--momentum", type=float, help="Nesterov's with sgd.  [recipe: 0.9, rmsprop 0]"),
     click.option("--weight-decay", type=float, help="[default: 1e-4]"),
     click.option("--label-smoothing", type=float, help="[default: 0]"),
-    click.option("--dropout", type=float, help="After each layer; the paper's is 0.2, and only "
-                 "without augmentation."),
+    click.option("--dropout", type=float, help="After each layer; the papers' is 0.2 for "
+                 "segmentation, and without augmentation."),
     click.option(
         "--augment/--no-augment",
         default=True,
@@ -43,7 +48,8 @@ _OPTIONS = (
         type=click.Choice(["last", "best"]),
         default="last",
         show_default=True,
-        help="Weights of the last epoch, or of the best on --eval (its figure then flatters).",
+        help="Weights of the last epoch, or of the best on --eval by top-1 or mean IoU (its figure "
+        "then flatters).",
     ),
     click.option("--memory-efficient", is_flag=True, help="Less memory, some more time."),
     click.option("--amp", is_flag=True, help="Mixed precision; on a GPU only."),
@@ -95,15 +101,23 @@ def carry_out(job: Job, output: Path | None, dry_run: bool, as_json: bool) -> No
         return
     if output is None:
         raise InputError("no place for the result", "Give -o DIR, or --dry-run.")
-    report = run(job, output, terminal)
+    # what is no terminal gets one line an epoch
+    steps = terminal if terminal.console.is_terminal else SILENT
+    report = run(job, output, terminal, steps)
     if as_json:
         emit(report.to_dict())
     else:
         _tell(report, job.stage, terminal)
+    if report.diverged:
+        first, last = (number(epoch.loss, 4) for epoch in (report.epochs[0], report.epochs[-1]))
+        terminal.say(
+            f"warning: training diverged: the loss was {first} in epoch 1 and {last} in the last; "
+            f"give a --lr below {job.options.lr:g}, and check --preprocess and the labels"
+        )
 
 
 def _tell(report: TrainReport, stage: Literal["train", "finetune"], terminal: Terminal) -> None:
-    rows = [
+    rows: list[tuple[str, object]] = [
         ("parameters", count(report.params)),
         ("MACs", count(report.macs)),
         ("training images", report.images),
@@ -111,8 +125,7 @@ def _tell(report: TrainReport, stage: Literal["train", "finetune"], terminal: Te
         ("loss of the last epoch", number(report.epochs[-1].loss, 4)),
     ]
     if report.evaluated:
-        best = f"{percent(report.best_top1)} in epoch {report.best_epoch}"
-        rows += [("top-1, last", percent(report.last_top1)), ("top-1, best", best)]
+        rows += _accuracy(report)
     rows.append(("weights kept", f"epoch {report.kept_epoch}"))
     terminal.table(f"{stage}: {report.epochs[-1].epoch} epochs", ("", ""), rows)
     if report.seen:
@@ -124,6 +137,20 @@ def _tell(report: TrainReport, stage: Literal["train", "finetune"], terminal: Te
     terminal.say(f"next: edgedense quantize {report.artifact} -o DIR --calib SET")
 
 
+def _accuracy(report: TrainReport) -> list[tuple[str, object]]:
+    if report.last_miou is None:
+        name, last, best = "top-1", report.last_top1, report.best_top1
+    else:
+        name, last, best = "mean IoU", report.last_miou, report.best_miou
+    rows: list[tuple[str, object]] = [
+        (f"{name}, last", percent(last)),
+        (f"{name}, best", f"{percent(best)} in epoch {report.best_epoch}"),
+    ]
+    if report.last_miou is not None:
+        rows.append(("pixel accuracy, last", percent(report.epochs[-1].pixel_accuracy)))
+    return rows
+
+
 def _tell_plan(plan: Plan, terminal: Terminal, as_json: bool) -> None:
     if as_json:
         emit(plan.to_dict())
@@ -133,6 +160,7 @@ def _tell_plan(plan: Plan, terminal: Terminal, as_json: bool) -> None:
         ("parameters", count(plan.params)),
         ("MACs", count(plan.macs)),
         ("images", plan.images),
+        ("left out", f"{plan.left_out} each epoch (others each time): no whole batch"),
         ("batch", f"{plan.batch} over {plan.processes} process(es)"),
         ("epochs", f"{plan.epochs} of {plan.steps_per_epoch} steps"),
         ("learning rate", ", ".join(rates) + (", …" if len(plan.lr) > 4 else "")),

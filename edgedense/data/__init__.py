@@ -3,6 +3,7 @@
 from edgedense.data.decode import Batch, batches, content_hashes
 from edgedense.data.loading import load_set
 from edgedense.data.manifests import write_manifest
+from edgedense.data.masks import classes_file
 from edgedense.data.overlap import refuse_overlap
 from edgedense.data.preprocess import PRESETS, Preprocess, load_preprocess
 from edgedense.data.sets import VOID, ImageSet, Item, set_sha256
@@ -15,6 +16,7 @@ __all__ = [
     "Item",
     "Preprocess",
     "batches",
+    "classes_file",
     "content_hashes",
     "load_preprocess",
     "load_set",

@@ -90,6 +90,12 @@ def _tree(root: Path) -> ImageSet:
             f"{root} has images beside its class folders: {loose[0].name}",
             "Move them into their class folders, or remove them.",
         )
+    if classes == ["images"]:
+        raise InputError(
+            f"{root} holds images and no masks: the folder {root / 'masks'} is missing",
+            f"Add it, with one mask an image; for images alone, without any answers, give "
+            f"{root / 'images'}.",
+        )
     for name in classes:
         if name + _ANNOTATED in classes:
             raise InputError(

@@ -6,6 +6,7 @@ classes (as in PASCAL VOC and CamVid); 255 is void, a pixel that nobody judges.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,14 @@ def with_classes(images: ImageSet, folder: Path) -> ImageSet:
     return replace(images, class_names=names).ignoring(void)
 
 
+def classes_file(images: ImageSet) -> Path:
+    """Where the class names of a set with masks are looked for, whether they are there or not."""
+    source = Path(images.source)
+    inside = (source / "images").is_dir() and (source / "masks").is_dir()
+    folder = source if inside else Path(os.path.abspath(source)).parent  # noqa: PTH100 - as given
+    return folder / CLASSES_FILE
+
+
 def read_mask(path: Path, void: Iterable[int], classes: int) -> Image.Image:
     """A mask as an image of mode L: class indices, with :data:`VOID` for every void value.
 
@@ -102,8 +111,10 @@ def read_mask(path: Path, void: Iterable[int], classes: int) -> Image.Image:
         raise InputError(
             f"{path}: a pixel has the class {wrong}, but the model's {classes} classes end at "
             f"{classes - 1}",
-            f"If {wrong} is void, name it void in {CLASSES_FILE} (validate also takes "
-            f"--ignore-class {wrong}); else this is another network's set.",
+            "Masks must hold class indices 0, 1, 2, …: were they saved as 0, 100, 200, or as "
+            f"colours? Do they hold more classes than the network, or {CLASSES_FILE}, has? If "
+            f"{wrong} is void, name it void in {CLASSES_FILE} (validate also takes "
+            f"--ignore-class {wrong}).",
         )
     indices: NDArray[np.uint8] = table[values]
     return Image.fromarray(indices)

@@ -127,6 +127,24 @@ def find(name: str, num_classes: int | None = None, in_channels: int = 3) -> Spe
     return replace(entry.spec, num_classes=classes, in_channels=in_channels)
 
 
+def name_of(spec: Spec) -> str | None:
+    """The name of the network with this structure, None where none has it.
+
+    What the structure stays the same without does not count: classes, input channels, eps, padding,
+    dropout and the original's activation.
+    """
+    bare = _bare(spec)
+    names = (entry.name for entry in ENTRIES if entry.spec and _bare(entry.spec) == bare)
+    return next(names, None)
+
+
+def _bare(spec: Spec) -> Spec:
+    bare = replace(spec, num_classes=1, in_channels=1, eps=1e-5, dropout=0.0, activation="none")
+    if isinstance(bare, DenseNetSpec):
+        return replace(bare, padding="symmetric", thresholds=())
+    return bare
+
+
 def _unknown(name: str, entries: dict[str, Entry]) -> InputError:
     near = difflib.get_close_matches(_plain(name), entries, n=3)
     names = [entries[key].name for key in near if entries[key].spec is not None]

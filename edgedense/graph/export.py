@@ -118,7 +118,11 @@ class _Writer:
                 self._op("Relu", node.name, x)
             case Relu():
                 low = self._float(f"{node.name}.low", np.float32(node.low))
-                self._op("Clip", node.name, [*x, low])
+                bounds = [low]
+                if self.float_type == "fp16":
+                    # without a largest value TensorRT takes FP32's, and warns that it does not fit
+                    bounds.append(self._float(f"{node.name}.high", np.float32(FP16_MAX)))
+                self._op("Clip", node.name, [*x, *bounds])
             case Concat():
                 self._op("Concat", node.name, x, axis=1)
             case Pool():

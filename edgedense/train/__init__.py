@@ -2,8 +2,8 @@
 
 Rooms: ``options`` (what is asked, what came out), ``arch`` (which network), ``job`` (what is
 trained on what), ``images``, ``augment``, ``stream`` (what the network sees), ``schedule`` and
-``loss``, ``engine`` (the loop), ``syncnorm`` (BN over processes), ``state`` (going on after an
-interruption), ``stage`` (all of it).
+``loss``, ``engine`` (the loop), ``syncnorm`` (BN over processes), ``accuracy``, ``state`` (going on
+after an interruption), ``outcome`` (the report), ``stage`` (all of it).
 """
 
 from edgedense.train.options import Epoch, Plan, TrainOptions, TrainReport, recipe

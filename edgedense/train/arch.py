@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from edgedense.data import ImageSet
+from edgedense.data import ImageSet, classes_file
 from edgedense.densenet.spec import DenseNetSpec, Pool, Stem
 from edgedense.errors import InputError
 
@@ -67,7 +67,7 @@ def classes_of(images: ImageSet) -> int:
         if not known:
             raise InputError(
                 f"{images.source}: nothing says how many classes its masks have",
-                "Name them in classes.txt beside the images, one a line.",
+                f"Name them in {classes_file(images)}, one a line in the order of the mask values.",
             )
         return max(known) + 1
     count = len(images.class_names) or int(images.labels.max(initial=-1)) + 1

@@ -20,9 +20,10 @@ from torch import distributed as dist
 
 from edgedense.densenet.family import Network
 from edgedense.densenet.recompute import set_recompute
-from edgedense.distributed import World, gather
+from edgedense.distributed import World
 from edgedense.errors import InputError, MachineError
 from edgedense.progress import SILENT, Progress
+from edgedense.train.accuracy import Accuracy, Count
 from edgedense.train.loss import VOID, cross_entropy, distillation, pixel_cross_entropy
 from edgedense.train.options import Epoch, TrainOptions
 from edgedense.train.schedule import learning_rate
@@ -33,10 +34,14 @@ from edgedense.train.syncnorm import synchronise
 
 @dataclass(frozen=True)
 class Streams:
-    """This process's share of the images for training, and of those for evaluation."""
+    """This process's share of the images for training, and of those for evaluation.
+
+    ``void`` are the values of the evaluation masks that stand for no class.
+    """
 
     training: Stream
     evaluation: Stream | None
+    void: tuple[int, ...] = ()
 
 
 class Engine:
@@ -56,20 +61,14 @@ class Engine:
         _place(network, self.device)
         set_recompute(self.network, options.memory_efficient)
         self.teacher = None if teacher is None else _frozen(teacher, self.device)
-        self.optimizer = torch.optim.SGD(
-            self.network.parameters(),
-            lr=options.lr,
-            momentum=options.momentum,
-            nesterov=options.momentum > 0,
-            weight_decay=options.weight_decay,
-        )
+        self.optimizer = _optimizer(network, options)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.amp)
         self._parallel = self._over_processes()
 
     def run_epoch(self, number: int, progress: Progress = SILENT) -> Epoch:
         """Train for one epoch, counted from 0, then evaluate.
 
-        ``top1`` is known on rank 0 alone. Errors: InputError where the loss or a weight is no
+        The accuracy is known on rank 0 alone. Errors: InputError where the loss or a weight is no
         longer finite.
         """
         started = time.perf_counter()
@@ -87,7 +86,16 @@ class Engine:
         self._share_statistics()
         rate = self._rate(number)
         seconds = time.perf_counter() - started
-        return Epoch(number + 1, rate, total / steps, self.evaluate(progress), seconds)
+        found = self.evaluate(progress)
+        return Epoch(
+            epoch=number + 1,
+            lr=rate,
+            loss=total / steps,
+            top1=found.top1,
+            seconds=seconds,
+            miou=found.miou,
+            pixel_accuracy=found.pixel_accuracy,
+        )
 
     def step(self, drawn: Drawn, epoch: float) -> float:
         """One step of the optimizer; the loss, of the images of all processes."""
@@ -105,24 +113,21 @@ class Engine:
         return self._mean(loss.detach())
 
     @torch.no_grad()
-    def evaluate(self, progress: Progress = SILENT) -> float | None:
-        """Top-1 in percent on the evaluation set: on rank 0, None elsewhere and without a set."""
+    def evaluate(self, progress: Progress = SILENT) -> Accuracy:
+        """On the evaluation set; known on rank 0, empty elsewhere and without a set."""
         if self.streams.evaluation is None:
-            return None
+            return Accuracy()
         self.network.eval()
-        right = judged = 0
+        spec = self.network.spec
+        masks = spec.num_classes if spec.task == "segmentation" else None
+        count = Count(masks, self.streams.void)
         batches = self.streams.evaluation.epoch(0)
         for drawn in progress.track(batches, "evaluate", len(self.streams.evaluation)):
             images, targets = self._moved(drawn)
             with torch.autocast(self.device.type, enabled=self.options.amp):
                 found = self.network(images).argmax(1)
-            right += int((found == targets).sum())
-            judged += int((targets != VOID).sum()) if targets.dim() > 1 else len(targets)
-        rows = gather({"counts": np.array([right, judged], np.int64)})
-        if rows is None:
-            return None
-        right, judged = (int(n) for n in np.sum([row["counts"] for row in rows], axis=0))
-        return 100 * right / max(judged, 1)
+            count.add(found, targets)
+        return count.accuracy()
 
     def state(self) -> State:
         """What is needed to go on from here, on the CPU."""
@@ -197,9 +202,24 @@ class Engine:
     def _diverged(self, number: int, what: str) -> InputError:
         return InputError(
             f"training diverged in epoch {number + 1}, {what}",
-            f"Give a --lr below {self.options.lr:g}, and check --preprocess and the labels; the "
-            "epochs before are kept.",
+            f"Give a --lr below {self.options.lr:g}, and check --preprocess and the labels"
+            f"{'; the epochs before are kept' if number else ''}.",
         )
+
+
+def _optimizer(network: Network, options: TrainOptions) -> torch.optim.Optimizer:
+    o, weights = options, network.parameters()
+    if o.optimizer == "rmsprop":
+        return torch.optim.RMSprop(
+            weights, lr=o.lr, momentum=o.momentum, weight_decay=o.weight_decay
+        )
+    return torch.optim.SGD(
+        weights,
+        lr=o.lr,
+        momentum=o.momentum,
+        nesterov=o.momentum > 0,
+        weight_decay=o.weight_decay,
+    )
 
 
 def _device(options: TrainOptions, world: World) -> torch.device:

@@ -92,12 +92,18 @@ class Job:
             raise InputError(f"--dropout {spec.dropout:g} cannot work", "Give 0 or more, below 1.")
 
     def _check_set(self, images: ImageSet) -> None:
+        if self.mask_classes is None and images.has_masks:
+            raise InputError(
+                f"{images.source} has masks, but the network gives one answer an image",
+                "Take an fc-densenet, such as fc-densenet56, or images in one folder per class.",
+            )
         if self.mask_classes is None:
             images.check_labels(self.network.spec.num_classes)
         elif not images.has_masks:
             raise InputError(
                 f"{images.source} has no masks, but the network answers for each pixel",
-                "Give a folder with images/ and masks/, or a CSV file with the columns path,mask.",
+                "Give a folder with images/ and masks/, or a CSV file with the columns path,mask; "
+                "or take a network for classification, such as densenet121.",
             )
         if self.mask_classes is not None and self.options.augmentation == "resized-crop-flip":
             raise InputError(

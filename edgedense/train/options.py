@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from edgedense.densenet.family import Spec
@@ -11,6 +11,8 @@ from edgedense.errors import InputError
 from edgedense.train.augment import AUGMENTATIONS, Augmentation
 from edgedense.train.schedule import SCHEDULES, Schedule
 
+Optimizer = Literal["sgd", "rmsprop"]
+OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
 Keep = Literal["last", "best"]
 KEEPS: tuple[str, ...] = get_args(Keep)
 
@@ -20,8 +22,9 @@ class TrainOptions:
     """How to train; :func:`recipe` has the papers' values.
 
     ``batch`` is the number of images of one step over all processes. ``milestones`` are shares of
-    the epochs at which schedule ``step`` divides ``lr`` by 10. ``keep`` says which weights the
-    artifact holds: of the last epoch, or of the one that was best on the evaluation set.
+    the epochs at which schedule ``step`` divides ``lr`` by 10. ``momentum`` is Nesterov's with
+    ``sgd``. ``keep`` says which weights the artifact holds: of the last epoch, or of the one that
+    was best on the evaluation set (by top-1, or by mean IoU).
     ``sync_bn`` lets BN see the images of all processes. ``temperature`` and ``alpha`` are for a
     teacher: alpha is its share of the loss. Errors: InputError for values that cannot work.
     """
@@ -29,6 +32,7 @@ class TrainOptions:
     epochs: int
     batch: int
     lr: float
+    optimizer: Optimizer = "sgd"
     schedule: Schedule = "step"
     milestones: tuple[float, ...] = (0.5, 0.75)
     augmentation: Augmentation = "crop-flip"
@@ -55,8 +59,8 @@ class TrainOptions:
         for name in ("momentum", "label_smoothing"):
             self._check(name, 0 <= getattr(self, name) < 1, "0 or more, and below 1")
         self._check("alpha", 0 <= self.alpha <= 1, "0 to 1")
-        choices = (("schedule", SCHEDULES), ("augmentation", AUGMENTATIONS), ("keep", KEEPS))
-        for name, known in choices:
+        choices = (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("keep", KEEPS))
+        for name, known in (*choices, ("augmentation", AUGMENTATIONS)):
             if getattr(self, name) not in known:
                 raise InputError(
                     f"{flag(name)} {getattr(self, name)}: unknown", f"Give {' or '.join(known)}."
@@ -72,26 +76,34 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def recipe(spec: Spec) -> TrainOptions:
-    """How the papers train a network of this kind (1608.06993, section 4.2).
+def recipe(spec: Spec, optimizer: Optimizer | None = None) -> TrainOptions:
+    """How the papers train a network of this kind, or so with another ``optimizer``.
 
-    ImageNet stems: 90 epochs, batch 256, lr / 10 after 1/3 and 2/3. All others: 300 epochs, batch
-    64, after 1/2 and 3/4. Segmentation takes the latter's, with batches of 4 images.
+    Classification (1608.06993, section 4.2): SGD. ImageNet stems: 90 epochs, batch 256, lr / 10
+    after 1/3 and 2/3. All others: 300 epochs, batch 64, after 1/2 and 3/4. Segmentation
+    (1611.09326, section 4.1): RMSprop, its rate falling each epoch. The paper stops early, and
+    takes batches of 3 crops: here it is 200 epochs, and 4 images. An optimizer brings its rate,
+    schedule and momentum.
     """
     if spec.task == "segmentation":
-        return TrainOptions(300, 4, 0.1)
-    if spec.stem == "cifar":
-        return TrainOptions(300, 64, 0.1)
-    thirds = (1 / 3, 2 / 3)
-    return TrainOptions(90, 256, 0.1, milestones=thirds, augmentation="resized-crop-flip")
+        base = TrainOptions(200, 4, 1e-3)
+    elif spec.stem == "cifar":
+        base = TrainOptions(300, 64, 0.1)
+    else:
+        thirds = (1 / 3, 2 / 3)
+        base = TrainOptions(90, 256, 0.1, milestones=thirds, augmentation="resized-crop-flip")
+    if (optimizer or ("rmsprop" if spec.task == "segmentation" else "sgd")) == "sgd":
+        return replace(base, lr=0.1)
+    return replace(base, optimizer="rmsprop", lr=1e-3, schedule="exponential", momentum=0.0)
 
 
 @dataclass(frozen=True)
 class Epoch:
     """One epoch, counted from 1.
 
-    ``lr`` is of its first step, ``loss`` the mean over its steps; ``top1`` is in percent, of the
-    evaluation set (of its pixels, for segmentation), None without one.
+    ``lr`` is of its first step, ``loss`` the mean over its steps. The rest is in percent, of the
+    evaluation set, None without one: ``top1`` for classification, ``miou`` and ``pixel_accuracy``
+    for segmentation.
     """
 
     epoch: int
@@ -99,16 +111,25 @@ class Epoch:
     loss: float
     top1: float | None
     seconds: float
+    miou: float | None = None
+    pixel_accuracy: float | None = None
+
+    @property
+    def judged(self) -> float | None:
+        """The figure by which epochs are compared."""
+        return self.top1 if self.miou is None else self.miou
 
 
 @dataclass(frozen=True)
 class TrainReport:
     """What training gave.
 
-    ``kept_epoch`` is the epoch whose weights the artifact holds. ``top1``, ``best_top1`` (percent)
-    and ``best_epoch`` are of the evaluation set, None without one; ``top1`` belongs to the kept
-    weights. The best epoch was chosen on that same set, so its figure flatters. ``seen`` counts
-    evaluation images that are training images too, None where that was not looked at.
+    ``kept_epoch`` is the epoch whose weights the artifact holds. The accuracies (percent) and
+    ``best_epoch`` are of the evaluation set, None without one; ``top1``, ``miou`` and
+    ``pixel_accuracy`` belong to the kept weights, and are None for the other task. The best epoch
+    was chosen on that same set, so its figure flatters. ``seen`` counts evaluation images that are
+    training images too, None where that was not looked at. ``diverged`` says that the loss grew
+    instead of falling.
     """
 
     params: int
@@ -123,6 +144,11 @@ class TrainReport:
     last_top1: float | None
     best_top1: float | None
     best_epoch: int | None
+    miou: float | None
+    last_miou: float | None
+    best_miou: float | None
+    pixel_accuracy: float | None
+    diverged: bool
     teacher: str | None
     seconds: float
     artifact: str
@@ -136,12 +162,14 @@ class TrainReport:
 class Plan:
     """What a command would do; ``lr`` lists (first epoch, learning rate) where it changes.
 
-    ``seconds`` is an estimate from a few steps on this machine, without evaluation and decoding.
+    ``left_out`` images of each epoch, others each time, do not fill its last batch. ``seconds`` is
+    an estimate from a few steps on this machine, without evaluation and decoding.
     """
 
     epochs: int
     steps_per_epoch: int
     images: int
+    left_out: int
     batch: int
     processes: int
     params: int

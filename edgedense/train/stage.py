@@ -14,14 +14,16 @@ from edgedense.data import ImageSet, Preprocess, batches
 from edgedense.densenet.checkpoints import Model, save_weights
 from edgedense.densenet.count import count_macs, count_params, describe
 from edgedense.densenet.family import Network, Spec, initialised
-from edgedense.distributed import World, barrier, from_first, joined
+from edgedense.distributed import World, barrier, from_first, joined, world
 from edgedense.engines.pytorch import interface_of
+from edgedense.errors import Interrupted
 from edgedense.progress import SILENT, Progress
 from edgedense.train import state as kept
 from edgedense.train.engine import Engine, Streams
 from edgedense.train.images import Source, open_source
 from edgedense.train.job import Job
 from edgedense.train.options import Epoch, Plan, TrainOptions, TrainReport
+from edgedense.train.outcome import line, report_of
 from edgedense.train.schedule import learning_rate
 from edgedense.train.state import State
 from edgedense.train.stream import stream
@@ -60,29 +62,32 @@ def finetune_job(
     return Job("finetune", network, images, preprocess, options, evaluation, model, teacher)
 
 
-def run(job: Job, destination: Path, progress: Progress = SILENT) -> TrainReport:
+def run(
+    job: Job, destination: Path, progress: Progress = SILENT, steps: Progress | None = None
+) -> TrainReport:
     """Do a job, or what is left of it, and write the artifact ``destination``.
 
     After each epoch the state goes to ``destination``.training; the same job goes on from there.
-    Under torchrun every process calls this: rank 0 speaks, writes and knows the accuracy.
+    ``steps`` shows the loops inside an epoch, where that is not for ``progress``. Under torchrun
+    every process calls this: rank 0 speaks, writes and knows the accuracy.
     Errors: InputError for images and options that do not fit, for the unfinished training of
-    another job, and where training diverges.
+    another job, and where training diverges; Interrupted, saying what is kept.
     """
     started = time.perf_counter()
     artifact.check_absent(destination)
-    with joined() as world:
-        progress = progress if world.first else SILENT
-        job.check(world)
+    job.check(world())
+    with joined() as here:
+        progress, steps = (p if here.first else SILENT for p in (progress, steps or progress))
         training, evaluation = _sources(job, progress)
-        engine = _engine(job, world, training, evaluation)
-        state = _epochs(job, engine, kept.place(destination), progress)
+        engine = _engine(job, here, training, evaluation)
+        state = _epochs(job, engine, kept.place(destination), progress, steps)
         network = _kept_network(job.network.spec, state)
         report = replace(
-            _report(job, state, world, training, evaluation),
+            report_of(job, state, here, training, evaluation),
             seconds=time.perf_counter() - started,
             artifact=str(destination),
         )
-        if world.first:
+        if here.first:
             _write(job, network, report, destination)
             kept.remove(kept.place(destination))
         barrier()
@@ -91,10 +96,10 @@ def run(job: Job, destination: Path, progress: Progress = SILENT) -> TrainReport
 
 def plan(job: Job, progress: Progress = SILENT) -> Plan:
     """What :func:`run` would do, and how long it may take. Errors: as those of :func:`run`."""
-    with joined() as world:
-        job.check(world)
+    job.check(world())
+    with joined() as here:
         source = Source(job.images, job.preprocess, job.mask_classes)
-        engine = _engine(job, world, source, None)
+        engine = _engine(job, here, source, None)
         steps = len(engine.streams.training)
         drawn = next(engine.streams.training.epoch(0))
         seconds = []
@@ -108,8 +113,9 @@ def plan(job: Job, progress: Progress = SILENT) -> Plan:
         epochs=options.epochs,
         steps_per_epoch=steps,
         images=len(job.images),
+        left_out=len(job.images) - steps * options.batch,
         batch=options.batch,
-        processes=world.size,
+        processes=here.size,
         params=count_params(spec),
         macs=count_macs(spec, job.preprocess.input_size),
         lr=_rates(options),
@@ -148,28 +154,34 @@ def _engine(job: Job, world: World, training: Source, evaluation: Source | None)
             workers=o.workers,
         ),
         None if evaluation is None else stream(evaluation, o.batch, world, workers=o.workers),
+        () if evaluation is None else evaluation.images.void,
     )
     teacher = None if job.teacher is None else job.teacher.network
     return Engine(job.network, streams, o, world, teacher)
 
 
-def _epochs(job: Job, engine: Engine, directory: Path, progress: Progress) -> State:
+def _epochs(
+    job: Job, engine: Engine, directory: Path, progress: Progress, steps: Progress
+) -> State:
     state = _resumed(job, engine, directory, progress)
     try:
         for number in range(len(state.epochs), job.options.epochs):
-            epoch = engine.run_epoch(number, progress)
+            epoch = engine.run_epoch(number, steps)
             state = _after(job, engine, state, epoch)
             if engine.world.first:
                 kept.save(directory, state, job.identity)
-            progress.say(_line(epoch, job.options.epochs))
-    except KeyboardInterrupt:
-        if state.epochs:
-            progress.say(
-                f"{len(state.epochs)} of {job.options.epochs} epochs are kept in {directory}: "
-                "the same command goes on from there"
-            )
-        raise
+            progress.say(line(epoch, job.options.epochs))
+    except KeyboardInterrupt as interrupt:
+        raise _interrupted(len(state.epochs), job.options.epochs, directory) from interrupt
     return state
+
+
+def _interrupted(done: int, epochs: int, directory: Path) -> Interrupted:
+    if not done:
+        return Interrupted("No epoch was finished, so nothing is kept.")
+    return Interrupted(
+        f"{done} of {epochs} epochs are kept in {directory}: the same command goes on from there."
+    )
 
 
 def _resumed(job: Job, engine: Engine, directory: Path, progress: Progress) -> State:
@@ -190,57 +202,17 @@ def _after(job: Job, engine: Engine, before: State, epoch: Epoch) -> State:
         best=before.best,
         best_epoch=before.best_epoch,
     )
-    best = max((e.top1 for e in before.epochs if e.top1 is not None), default=-1.0)
-    if epoch.top1 is None or epoch.top1 <= best:
+    best = max((e.judged for e in before.epochs if e.judged is not None), default=-1.0)
+    if epoch.judged is None or epoch.judged <= best:
         return now
     weights = now.network if job.options.keep == "best" else None
     return replace(now, best=weights, best_epoch=epoch.epoch)
-
-
-def _line(epoch: Epoch, epochs: int) -> str:
-    top1 = "" if epoch.top1 is None else f", top-1 {epoch.top1:.2f} %"
-    return (
-        f"epoch {epoch.epoch} of {epochs}: loss {epoch.loss:.4f}{top1}, lr {epoch.lr:g}, "
-        f"{epoch.seconds:.1f} s"
-    )
 
 
 def _kept_network(spec: Spec, state: State) -> Network:
     network: Network = initialised(spec, 0)  # which leaves the caller's random numbers alone
     network.load_state_dict(state.best or state.network)
     return network.eval()
-
-
-def _report(
-    job: Job, state: State, world: World, training: Source, evaluation: Source | None
-) -> TrainReport:
-    spec, epochs = job.network.spec, state.epochs
-    best = None if state.best_epoch is None else epochs[state.best_epoch - 1]
-    chosen = best if best is not None and state.best is not None else epochs[-1]
-    return TrainReport(
-        params=count_params(spec),
-        macs=count_macs(spec, job.preprocess.input_size),
-        images=len(training),
-        evaluated=0 if evaluation is None else len(evaluation),
-        seen=_seen(training, evaluation),
-        processes=world.size,
-        epochs=epochs,
-        kept_epoch=chosen.epoch,
-        top1=chosen.top1,
-        last_top1=epochs[-1].top1,
-        best_top1=None if best is None else best.top1,
-        best_epoch=state.best_epoch,
-        teacher=None if job.teacher is None else str(job.teacher.source),
-        seconds=0.0,
-        artifact="",
-    )
-
-
-def _seen(training: Source, evaluation: Source | None) -> int | None:
-    if evaluation is None or not training.content or not evaluation.content:
-        return None
-    trained = frozenset(training.content)
-    return sum(content in trained for content in evaluation.content)
 
 
 def _write(job: Job, network: Network, report: TrainReport, destination: Path) -> None:

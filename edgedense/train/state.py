@@ -19,7 +19,7 @@ from edgedense.errors import InputError
 from edgedense.train.options import Epoch, flag
 
 STATE_FILE = "state.pt"
-_FORMAT = "edgedense-training/1"
+_FORMAT = "edgedense-training/2"
 # what torch.load and the fields below raise on damaged files
 _DAMAGED = (
     *(pickle.UnpicklingError, AssertionError, RuntimeError, EOFError, OSError, ValueError),

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from edgedense.build.watch import TICKS, Position, watch
+from edgedense.build.watch import TICKS, Position, stdout_kept_clean, watch
 from edgedense.progress import SILENT
 
 T = TypeVar("T")
@@ -112,3 +112,11 @@ def test_steps_of_phases_that_never_began_are_ignored() -> None:
     position.start("empty", None, 0)
     position.complete("empty", 0)
     assert position.share() == 1.0
+
+
+def test_native_output_does_not_reach_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
+    with stdout_kept_clean():
+        os.write(1, b"a compiler's remark\n")
+    os.write(1, b"{}\n")
+    out, err = capfd.readouterr()
+    assert (out, err) == ("{}\n", "a compiler's remark\n")

@@ -79,7 +79,9 @@ def test_values_of_json(tiny: Any, made: Any, edgedense: Callable[..., Any]) -> 
     assert judged["reference"]["top1"] == judged["engine"]["top1"] == 100
     assert judged["agreement"] == 100
     timed = json.loads(edgedense("benchmark", made.engine, *QUICK, "--json").out)
-    assert timed["p50_ms"] <= timed["p90_ms"] <= timed["p99_ms"]
+    known = [timed[key] for key in ("p50_ms", "p90_ms", "p99_ms") if timed[key] is not None]
+    assert known
+    assert known == sorted(known)  # a busy machine gives too few calls for the later ones
 
 
 def test_json_of_the_commands_about_the_machine(edgedense: Callable[..., Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgedense.data import Preprocess, batches, load_set, set_sha256
+from edgedense.data import Preprocess, batches, classes_file, load_set, set_sha256
 from edgedense.errors import InputError
 
 PREPROCESS = Preprocess("p", (4, 4), None, (0.0,) * 3, (1.0,) * 3, "bilinear", "RGB")
@@ -202,6 +203,7 @@ def test_masks_that_cannot_be_used_are_named(pairs: Any, spoil: Any, message: st
         list(batches(images, PREPROCESS, 2, mask_classes=3))
     assert str(root / "masks/a.png") in caught.value.what
     assert caught.value.remedy
+    assert ("0, 100, 200" in caught.value.remedy) == (spoil is too_high)
 
 
 def test_jpeg_inside_tiff_is_refused(tmp_path: Path) -> None:
@@ -335,6 +337,35 @@ def test_a_sample_keeps_pairs_and_void(pairs: Any) -> None:
         assert isinstance(item.where, Path)
         assert item.mask is not None
         assert item.where.name == item.mask.name
+
+
+def test_images_whose_masks_are_missing_are_no_class(pairs: Any, tree: Any) -> None:
+    root = pairs(["a"])
+    (root / "masks").rename(root / "mask_files")
+    assert load_set(root).class_names == ("images", "mask_files")  # nobody can tell
+    shutil.rmtree(root / "mask_files")
+    with pytest.raises(InputError) as caught:
+        load_set(root)
+    assert f"{root / 'masks'} is missing" in caught.value.what
+    assert str(root / "images") in caught.value.remedy
+    assert len(load_set(root / "images")) == 1
+    assert load_set(tree({"images": 1, "more": 1})).class_names == ("images", "more")
+
+
+def test_where_class_names_are_looked_for(
+    pairs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "part/1.png", np.zeros((4, 4, 3), np.uint8))
+    save(tmp_path / "partannot/1.png", VALUES)
+    (tmp_path / "set.csv").write_text("path,mask\npart/1.png,partannot/1.png\n")
+    monkeypatch.chdir(tmp_path / "part")
+    for source in (pairs(["a"]), tmp_path / "part", tmp_path / "set.csv", Path()):
+        images = load_set(source)
+        assert images.class_names == ()
+        path = classes_file(images)
+        path.write_text("a\nb\n")
+        assert load_set(source).class_names == ("a", "b")
+        path.unlink()
 
 
 def test_masks_alone_do_not_make_a_set_of_labels(pairs: Any, tree: Any) -> None:

@@ -165,10 +165,16 @@ LAYER = "features.denseblock1.denselayer1"
             lambda s: {**s, "classifier.bias": torch.ones(3, dtype=torch.int8)},
             "classifier.bias holds torch.int8, no floating point numbers",
         ),
-        (lambda s: without(s, "classifier.bias"), r"classifier.bias has shape None"),
+        (
+            lambda s: without(s, "classifier.bias"),
+            r"classifier.bias is missing, where .* asks for \(3,\)",
+        ),
         (lambda s: without(s, "classifier.weight"), r"classifier.weight is missing"),
         (lambda s: without(s, "features.conv0.weight"), r"features.conv0.weight is missing"),
-        (lambda s: without(s, f"{LAYER}.norm1.running_var"), r"norm1.running_var has shape None"),
+        (
+            lambda s: without(s, f"{LAYER}.norm1.running_var"),
+            r"norm1.running_var is missing, where",
+        ),
         (lambda s: without(s, f"{LAYER}.conv2.weight"), r"conv1.weight has shape \(16, 8, 1, 1\)"),
         (lambda s: without(s, "features.transition1.conv.weight"), r"transition1.conv.weight is m"),
         (
@@ -177,7 +183,7 @@ LAYER = "features.denseblock1.denselayer1"
         ),
         (
             lambda s: {k: v for k, v in s.items() if "denseblock" not in k},
-            r"denseblock has the numbers \[\]",
+            r"features.denseblock1\.\* is missing",
         ),
         (
             lambda s: {**s, "features.norm0.weight": torch.ones(8)},
@@ -186,7 +192,7 @@ LAYER = "features.denseblock1.denselayer1"
         (lambda s: {**s, "features.extra.weight": torch.ones(8)}, "which has no 'features.extra"),
         (
             lambda s: {**s, f"{LAYER}.conv2.weight": torch.ones(4, 9, 3, 3)},
-            r"conv2.weight has shape \(4, 9, 3, 3\), where the structure asks for \(4, 16, 3, 3\)",
+            r"conv2.weight has shape \(4, 9, 3, 3\), where .* asks for \(4, 16, 3, 3\)",
         ),
         (
             lambda s: {**s, "features.conv0.weight": torch.ones(8, 3, 5, 5)},
@@ -194,11 +200,11 @@ LAYER = "features.denseblock1.denselayer1"
         ),
         (
             lambda s: {**s, "classifier.weight": torch.ones(3, 12, 1, 1)},
-            r"classifier.weight is missing or has a shape \(3, 12, 1, 1\)",
+            r"classifier.weight has shape \(3, 12, 1, 1\), where \(outputs, inputs\) is",
         ),
         (
             lambda s: {**s, f"{LAYER}.conv2.weight": torch.ones(0, 16, 3, 3)},
-            r"conv2.weight is missing or has a shape \(0, 16, 3, 3\)",
+            r"conv2.weight has shape \(0, 16, 3, 3\), where \(outputs, inputs, h",
         ),
         (
             lambda s: {**s, f"{LAYER}.norm.1.bias": torch.ones(8)},

@@ -163,10 +163,70 @@ def test_a_zip_that_this_zipfile_cannot_read(whole_files: dict[str, Path], tmp_p
     outcome(tmp_path / "x.pth")
 
 
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("data", [b"", b"\0", b"PK", b"not weights\n" * 40, b"\x80\x04."])
-def test_files_that_are_no_checkpoint(data: bytes, suffix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("data", "reason", "remedy"),
+    [
+        (b"", "an empty file", "Copy or download"),
+        (b"\0", "or truncated", "checksum"),
+        (
+            b"not weights\n" * 400,
+            "a text file (it begins with 'not weights')",
+            "Give the file with",
+        ),
+        ("\u00e4".encode() * 4000 + b"\xff", "a text file", "Give the file with"),
+        (b"a" + "\u00e4".encode() * 4000, "a text file", "Give the file with"),
+        (b"\n <!DOCTYPE html><html>", "a web page", "Download the file itself"),
+        (LFS, "a pointer of Git LFS", "git lfs pull --include x"),
+        (b"words, then \0", "or truncated", "checksum"),
+    ],
+)
+def test_files_that_are_no_checkpoint(
+    data: bytes, reason: str, remedy: str, suffix: str, tmp_path: Path
+) -> None:
     (tmp_path / f"x{suffix}").write_bytes(data)
     error = outcome(tmp_path / f"x{suffix}")
     assert error is not None
-    assert "truncated" in error.what
+    assert reason in error.what
+    assert remedy in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("data", "reason", "remedy"),
+    [
+        (b"PK", "truncated: its zip archive has no end", "checksum"),
+        (b"\x80\x02}", "a PyTorch checkpoint, truncated or damaged", "checksum"),
+        (b"\x80\x05.", "saved with pickle_protocol=5", "without pickle_protocol"),
+        (b"\x80\x09.", "truncated or damaged", "checksum"),
+    ],
+)
+def test_pickles_and_archives_that_are_no_checkpoint(
+    data: bytes, reason: str, remedy: str, tmp_path: Path
+) -> None:
+    (tmp_path / "x.pth").write_bytes(data)
+    error = outcome(tmp_path / "x.pth")
+    assert error is not None
+    assert reason in error.what
+    assert remedy in error.remedy
+    # the length of a safetensors header may look like the start of a pickle
+    (tmp_path / "x.safetensors").write_bytes(data)
+    error = outcome(tmp_path / "x.safetensors")
+    assert error is not None
+    assert "pickle_protocol" not in error.what
+
+
+def test_archives_of_something_else_and_of_the_wrong_name(
+    whole_files: dict[str, Path], tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
+        archive.writestr("weights.pth", b"inside")
+    error = outcome(tmp_path / "x.pth")
+    assert error is not None
+    assert "a zip archive without a checkpoint" in error.what
+    (tmp_path / "x.safetensors").write_bytes(whole_files["zip"].read_bytes())
+    error = outcome(tmp_path / "x.safetensors")
+    assert error is not None
+    assert error.remedy == "Call it .pth."

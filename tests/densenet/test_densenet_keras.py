@@ -237,7 +237,7 @@ def test_no_classifier(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["conv1/bn", "conv3_block2_1_conv", "pool2_conv", "bn"])
 def test_a_missing_layer_is_told_by_the_loader(name: str, tmp_path: Path) -> None:
     path = save_weights(without(run(Applications()), name), tmp_path / "a.h5")
-    with pytest.raises(InputError, match=r"is missing|has shape None"):
+    with pytest.raises(InputError, match="is missing"):
         load_model(path)
 
 

@@ -140,7 +140,9 @@ def test_arrays_of_a_lua_file(tmp_path: Path) -> None:
     state = trained(tiny(stem="imagenet")).state_dict()
     path = tmp_path / "lua.npz"
     np.savez(path, *(value.numpy() for value in nameless(state).values()))
-    found = recognise_npz(path)
+    with pytest.raises(InputError, match="--scheme order"):
+        recognise_npz(path)
+    found = recognise_npz(path, by_order=True)
     assert found.scheme == "order"
     same_tensors(state, dict(found.state))
     arrays = {key: value.numpy() for key, value in nameless(state).items() if key != "arr_7"}

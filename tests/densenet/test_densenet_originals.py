@@ -83,7 +83,7 @@ def test_a_deep_stem_that_may_have_blur_or_not_is_ambiguous(blur: bool, tmp_path
     timm.save(shaken(timm.DenseNet(blur=blur)), tmp_path / "densenet.pth")
     error = refused(tmp_path / "densenet.pth", "its keys fit timm (a max pool of stride 2")
     assert "or timm-blur (a max pool of stride 1 and a blur" in error.what
-    assert "--scheme timm|timm-blur" in error.remedy
+    assert f"{tmp_path / 'densenet.pth'} -o DIR --scheme timm-blur" in error.remedy
 
 
 def test_another_filter_than_the_binomial_is_refused(tmp_path: Path) -> None:

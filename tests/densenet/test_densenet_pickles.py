@@ -155,6 +155,7 @@ def test_a_later_pickle_protocol_is_not_called_code(zipped: bool, tmp_path: Path
     error = outcome(path)
     assert error is not None
     assert "saved with pickle_protocol=4" in error.what
+    assert "without pickle_protocol" in error.remedy
 
 
 def test_find_code_knows_every_name_that_torch_reads(tmp_path: Path) -> None:

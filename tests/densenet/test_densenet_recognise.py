@@ -44,6 +44,9 @@ def test_a_scheme_that_does_not_fit_or_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown scheme 'kuang'") as caught:
         load(state, tmp_path, LoadOptions(scheme="kuang"))
     assert all(name in caught.value.remedy for name in NAMES)
+    with pytest.raises(InputError, match="unknown scheme 'keras'") as caught:
+        load(state, tmp_path, LoadOptions(scheme="keras"))
+    assert "leave --scheme away for Keras (.h5" in caught.value.remedy
 
 
 def test_the_nearest_scheme_is_named_with_what_it_lacks(tmp_path: Path) -> None:
@@ -107,8 +110,8 @@ def test_lua_files_say_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_foreign_file_asked_to_be_what_it_is_not(tmp_path: Path) -> None:
-    arrays = [v.numpy() for v in trained(tiny()).state_dict().values() if v.ndim]
-    np.savez(tmp_path / "w.npz", *arrays)
+    arrays = {k: v.numpy() for k, v in trained(tiny()).state_dict().items() if v.ndim}
+    np.savez(tmp_path / "w.npz", **arrays)
     with pytest.raises(InputError, match="not kuangliu"):
         load_model(tmp_path / "w.npz", LoadOptions(scheme="kuangliu"))
     with pytest.raises(InputError, match="no EMA"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from edgedense.densenet.checkpoints.wrappers import ENTRIES, unwrap, without_prefix
+from edgedense.densenet.checkpoints.twins import without_prefix
+from edgedense.densenet.checkpoints.wrappers import ENTRIES, unwrap
 from edgedense.errors import InputError
 
 State = dict[str, Tensor]
@@ -109,6 +111,58 @@ def test_ema_twins(twin: str, inside: bool) -> None:
     name = next(iter(TWINS[twin](AVERAGE)))
     assert plain.notes[0] == f"EMA weights are in the file too ({name}): edgedense import --ema."
     assert averaged.notes[0] == f"Weights taken: {name}, the exponential moving average (EMA)."
+
+
+COUNT = torch.tensor(3)
+# in one state dict: (trained, averaged, counters)
+PREFIX_TWINS = [
+    ("model.", "ema_model.", ()),
+    ("model.", "ema.", ()),
+    ("model.", "model_ema.", ()),
+    ("", "ema.module.", ()),
+    ("model.net.", "ema_model.module.net.", ("ema_model.n_averaged",)),
+    ("online_model.", "ema_model.", ("initted", "step")),
+    ("ema.online_model.", "ema.ema_model.", ("ema.initted", "ema.step")),
+]
+
+
+@pytest.mark.parametrize("entry", [None, "state_dict"])
+@pytest.mark.parametrize("outer", ["", "module.", "module.net."])
+@pytest.mark.parametrize(("own", "copy", "counters"), PREFIX_TWINS)
+def test_ema_twins_told_by_a_prefix(
+    own: str, copy: str, counters: tuple[str, ...], outer: str, entry: str | None
+) -> None:
+    twins = prefixed(outer + own) | prefixed(outer + copy, AVERAGE)
+    if not outer:
+        twins |= dict.fromkeys(counters, COUNT)
+    raw: dict[str, Any] = {entry: twins, "epoch": 3} if entry else twins
+    plain, averaged = unwrap(raw, PATH), unwrap(raw, PATH, ema=True)
+    assert same(plain.state, STATE)
+    assert same(averaged.state, AVERAGE)
+    assert re.search(r"in the file too \(.*ema.*\*\): edgedense import --ema", plain.notes[0])
+    assert re.search(r"Weights taken: .*ema.*\*, the exponential", averaged.notes[0])
+
+
+def test_the_trained_network_beside_lightnings_two() -> None:
+    raw = prefixed("model.") | prefixed("ema.online_model.") | prefixed("ema.ema_model.", AVERAGE)
+    assert same(unwrap(raw, PATH).state, STATE)
+    assert same(unwrap(raw, PATH, ema=True).state, AVERAGE)
+
+
+def test_litema_averages_parameters_under_names_without_dots() -> None:
+    statistic = {"features.norm0.running_mean": torch.ones(2)}
+    flat = {key.replace(".", ""): value for key, value in AVERAGE.items()}
+    counters = {"model_ema.decay": torch.tensor(0.9), "model_ema.num_updates": COUNT}
+    raw = prefixed("model.", STATE | statistic) | prefixed("model_ema.", flat) | counters
+    assert same(unwrap(raw, PATH).state, STATE | statistic)
+    assert same(unwrap(raw, PATH, ema=True).state, AVERAGE | statistic)
+
+
+def test_a_module_called_ema_that_is_no_copy_stays() -> None:
+    raw = STATE | {"ema_attention.weight": torch.ones(2)}
+    assert same(unwrap(raw, PATH).state, raw)
+    with pytest.raises(InputError, match="no EMA weights inside"):
+        unwrap(raw, PATH, ema=True)
 
 
 def test_ema_that_is_not_there_and_ema_alone() -> None:

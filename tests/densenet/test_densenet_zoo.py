@@ -227,3 +227,11 @@ def test_the_way_up_of_a_tiramisu_mirrors_the_way_down() -> None:
 def test_the_zoo_needs_no_pytorch() -> None:
     script = "import sys, edgedense.densenet.zoo; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("entry", NETWORKS, ids=lambda entry: entry.name)
+def test_a_structure_has_its_name_back(entry: zoo.Entry) -> None:
+    assert entry.spec is not None
+    other = replace(entry.spec, num_classes=7, in_channels=1, eps=1e-3, dropout=0.5)
+    assert zoo.name_of(other) == entry.name
+    assert zoo.name_of(replace(other, stem_width=other.stem_width + 1)) is None

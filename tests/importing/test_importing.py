@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from edgedense.densenet.checkpoints import LoadOptions, load_model
 from edgedense.densenet.count import count_macs, count_params
 from edgedense.densenet.family import initialised
 from edgedense.densenet.fc_spec import FCDenseNetSpec
+from edgedense.densenet.zoo import imagenet
 from edgedense.errors import InputError
 from edgedense.importing import import_model
 
@@ -144,6 +147,33 @@ def test_inspect_tells_what_was_inferred(tmp_path: Path, edgedense: Edgedense) -
     assert len(found["notes"]) == 3
     ended = edgedense("inspect", tmp_path / "a.pth")
     assert "The original ends in sigmoid" in ended.err
+    assert re.search(r"implied preprocessing +imagenet", ended.err)
+    assert "zoo" not in ended.err
+
+
+def test_inspect_names_the_network_of_the_zoo(tmp_path: Path, edgedense: Edgedense) -> None:
+    spec = replace(imagenet(121, num_classes=5), in_channels=1, activation="sigmoid")
+    torch.save(initialised(spec, 0).state_dict(), tmp_path / "a.pth")
+    assert json.loads(edgedense("inspect", tmp_path / "a.pth", "--json").out)["zoo"] == (
+        "densenet121"
+    )
+    ended = edgedense("inspect", tmp_path / "a.pth")
+    assert re.search(r"zoo +densenet121", ended.err)
+    assert "preprocessing" not in ended.err
+
+
+def test_both_twins_of_one_state_dict_are_imported(tmp_path: Path, edgedense: Edgedense) -> None:
+    state = trained(tiny()).state_dict()
+    twins = {f"model.{key}": value for key, value in state.items()}
+    twins |= {f"ema_model.{key}": value * 2 for key, value in state.items()}
+    torch.save({"state_dict": twins}, tmp_path / "a.pth")
+    words = ["import", tmp_path / "a.pth", "--json", "-o"]
+    for name, factor, options in (("plain", 1, []), ("ema", 2, ["--ema"])):
+        ended = edgedense(*words, tmp_path / name, *options)
+        assert ended.code == 0, ended.err
+        assert "EMA" in json.loads(ended.out)["notes"][0]
+        weight = load_model(tmp_path / name).network.state_dict()["classifier.weight"]
+        assert torch.equal(weight, state["classifier.weight"] * factor)
 
 
 def test_an_artifact_is_imported_already(tmp_path: Path, edgedense: Edgedense) -> None:
@@ -184,8 +214,6 @@ def test_damaged_specs(change: dict[str, Any], reason: str, tmp_path: Path) -> N
 def test_blue_and_red_are_not_swapped_silently(
     tmp_path: Path, edgedense: Edgedense, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dataclasses import replace
-
     from edgedense.cli import params
 
     chexnet(tmp_path / "a.pth")

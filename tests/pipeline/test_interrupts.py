@@ -133,6 +133,7 @@ def test_an_interrupted_stage_command_leaves_nothing(
     assert (code, out) == (130, "")
     assert err.splitlines()[-2:] == [
         "error: interrupted",
-        "  → Nothing half-written stays behind: the same command again does the rest.",
+        "  → What was finished stays, nothing half-written does: the same command again does the "
+        "rest.",
     ]
     assert list(tmp_path.iterdir()) == []

@@ -86,6 +86,12 @@ def test_the_recipes_are_the_papers() -> None:
     large = recipe(zoo.imagenet(121))
     assert (large.epochs, large.batch, large.augmentation) == (90, 256, "resized-crop-flip")
 
+    masks = recipe(zoo.find("fc-densenet56", 11))
+    assert (masks.epochs, masks.batch, masks.optimizer, masks.lr) == (200, 4, "rmsprop", 1e-3)
+    assert (masks.schedule, masks.weight_decay, masks.momentum) == ("exponential", 1e-4, 0.0)
+    by_sgd = recipe(zoo.find("fc-densenet56", 11), "sgd")
+    assert (by_sgd.lr, by_sgd.schedule, by_sgd.momentum, by_sgd.epochs) == (0.1, "step", 0.9, 200)
+
     def rates(o: object, epochs: list[float]) -> list[float]:
         return [learning_rate(o.schedule, o.lr, o.milestones, e, o.epochs) for e in epochs]
 
@@ -101,5 +107,17 @@ def test_cosine_is_pytorchs() -> None:
         assert learning_rate("cosine", 0.3, (), step / 4, 10) == pytest.approx(
             theirs.get_last_lr()[0]
         )
+        optimizer.step()
+        theirs.step()
+
+
+def test_exponential_falls_with_each_epoch_alone() -> None:
+    optimizer = torch.optim.RMSprop([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    theirs = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.995)
+    for epoch in range(5):
+        for part in (0.0, 0.9):
+            assert learning_rate("exponential", 1e-3, (), epoch + part, 5) == pytest.approx(
+                theirs.get_last_lr()[0]
+            )
         optimizer.step()
         theirs.step()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -143,3 +145,28 @@ def test_two_processes_resume_what_one_began(
         assert mine["loss"] == pytest.approx(other["loss"], rel=CLOSE)
     assert norm_difference(tmp_path / "alone", tmp_path / "both") < CLOSE
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "both"]
+
+
+def told(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line for line in done.stderr.splitlines() if re.match("(process 1: )?error: ", line)]
+
+
+def test_an_error_of_all_processes_is_told_by_the_first(tiny: Any, tmp_path: Path) -> None:
+    words = ["train", "--data", tiny.train, "--preprocess", tiny.toml, "--blocks", "2,2"]
+    for more in (["--data", tmp_path / "nowhere"], ["--batch", 31]):
+        done = torchrun("-m", "edgedense", *words, "-o", tmp_path / "net", *more, "--json")
+        (line,) = told(done)
+        assert line.startswith("error: ")
+        assert json.loads(done.stdout)["error"] == line.removeprefix("error: ")
+
+
+def test_an_error_of_one_process_is_told_once(tiny: Any, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny.train, tmp_path / "set"))
+    (folder / "red" / "007.png").write_bytes(b"no image")
+    words = ["train", "--data", folder, "--preprocess", tiny.toml, "-o", tmp_path / "net"]
+    # an ImageNet stem reads the files anew each epoch, each process its own
+    small = ["--stem", "imagenet", "--blocks", "1", "--growth", 4, "--epochs", 1, "--batch", 40]
+    done = torchrun("-m", "edgedense", *words, *small, "--json")
+    (line,) = told(done)
+    assert "007.png is no image" in line
+    assert json.loads(done.stdout)["error"] in line

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from edgedense import artifact
 from edgedense.data import ImageSet, Preprocess, load_preprocess, load_set
 from edgedense.densenet.checkpoints import load_model
 from edgedense.densenet.fc_spec import FCDenseNetSpec
-from edgedense.errors import InputError
-from edgedense.train import TrainOptions, finetune_job, plan, run, train_job
+from edgedense.errors import InputError, Interrupted
+from edgedense.train import TrainOptions, finetune_job, plan, recipe, run, train_job
 from edgedense.train.job import Job
 
 OPTIONS = TrainOptions(epochs=4, batch=16, lr=0.05, seed=3)
@@ -76,13 +77,13 @@ def equal(left: Path, right: Path) -> bool:
 
 def interrupted(make: Job, destination: Path, epoch: int) -> list[str]:
     progress = Interrupting(epoch)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted) as caught:
         run(make, destination, progress)
-    return progress.lines
+    return [*progress.lines, caught.value.kept]
 
 
 def test_the_artifact_is_the_trained_network(job: MakeJob, tmp_path: Path) -> None:
-    made = job(tiny_spec((2, 2), 4), epochs=6)
+    made = job(tiny_spec((2, 2), 4), epochs=6, lr=0.1)
     report = run(made, tmp_path / "net")
     read = artifact.read(tmp_path / "net")
     assert read.manifest.stage == "train"
@@ -101,9 +102,11 @@ def test_the_artifact_is_the_trained_network(job: MakeJob, tmp_path: Path) -> No
     assert report.last_top1 > 90  # a third would be guessing
     assert (report.images, report.evaluated, report.seen, report.processes) == (50, 40, 0, 1)
     assert [epoch.epoch for epoch in report.epochs] == [1, 2, 3, 4, 5, 6]
-    rates = [0.05, 0.05, 0.05, 0.005, 0.005, 0.0005]
+    rates = [0.1, 0.1, 0.1, 0.01, 0.01, 0.001]
     assert [epoch.lr for epoch in report.epochs] == pytest.approx(rates)
     assert report.epochs[-1].loss < report.epochs[0].loss / 2
+    assert not report.diverged
+    assert report.miou is report.best_miou is report.pixel_accuracy is None
     assert not (tmp_path / "net.training").exists()
 
 
@@ -125,10 +128,16 @@ def test_the_accuracy_is_that_of_the_kept_weights(
     assert report.kept_epoch == report.best_epoch == figures.index(max(figures)) + 1
 
 
-def test_an_interrupted_training_ends_with_the_same_weights(job: MakeJob, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "how", [{}, {"optimizer": "rmsprop", "lr": 1e-3, "schedule": "exponential", "momentum": 0.0}]
+)
+def test_an_interrupted_training_ends_with_the_same_weights(
+    job: MakeJob, tmp_path: Path, how: dict[str, Any]
+) -> None:
+    job = partial(job, **how)
     whole = run(job(), tmp_path / "whole")
     lines = interrupted(job(), tmp_path / "net", 1)
-    assert lines == []
+    assert lines == ["No epoch was finished, so nothing is kept."]
     assert not (tmp_path / "net.training").exists()
     interrupted(job(memory_efficient=True, workers=1), tmp_path / "net", 2)
     lines = interrupted(job(), tmp_path / "net", 4)
@@ -219,7 +228,7 @@ def test_a_rate_that_is_too_high_is_told_before_it_is_saved(job: MakeJob, tmp_pa
 
 def test_the_plan_changes_nothing(job: MakeJob, tmp_path: Path) -> None:
     found = plan(job())
-    assert (found.steps_per_epoch, found.epochs, found.images) == (3, 4, 50)
+    assert (found.steps_per_epoch, found.epochs, found.images, found.left_out) == (3, 4, 50, 2)
     assert [epoch for epoch, _ in found.lr] == [1, 3, 4]
     assert found.seconds == pytest.approx(12 * found.seconds_per_step)
     assert list(tmp_path.iterdir()) == []
@@ -268,7 +277,9 @@ def test_alpha_is_the_teachers_share_against_the_labels(
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-def test_segmentation_trains_on_masks(tmp_path: Path, preprocess: Preprocess) -> None:
+@pytest.fixture
+def masks(tmp_path: Path) -> ImageSet:
+    """Images with squares that are brighter (class 1) or not (class 0)."""
     from PIL import Image
 
     random = np.random.default_rng(0)
@@ -277,16 +288,62 @@ def test_segmentation_trains_on_masks(tmp_path: Path, preprocess: Preprocess) ->
     for k in range(16):
         mask = np.kron(random.integers(0, 2, (4, 4)), np.ones((2, 2))).astype(np.uint8)
         noise = random.integers(0, 100, (8, 8, 3)) + 120 * mask[..., None]
+        mask[0] = 255
         Image.fromarray(mask).save(tmp_path / "set" / "masks" / f"{k}.png")
         Image.fromarray(noise.astype(np.uint8)).save(tmp_path / "set" / "images" / f"{k}.png")
-    images = load_set(tmp_path / "set")
+    return load_set(tmp_path / "set")
+
+
+def test_segmentation_trains_on_masks(
+    tmp_path: Path, masks: ImageSet, preprocess: Preprocess
+) -> None:
+    from edgedense.data import batches
+
     spec = FCDenseNetSpec.build((2,), 2, 4, num_classes=2, stem_width=6, dropout=0.0)
-    options = TrainOptions(epochs=8, batch=4, lr=0.1)
-    report = run(train_job(spec, images, preprocess, options, images), tmp_path / "net")
-    assert report.last_top1 is not None
-    assert report.last_top1 > 90
+    # a rate that throws the network about, so that its best epoch is not its last
+    options = replace(recipe(spec), epochs=8, lr=0.03, keep="best")
+    assert options.optimizer == "rmsprop"
+    report = run(train_job(spec, masks, preprocess, options, masks), tmp_path / "net")
     assert report.seen == 16
-    assert load_model(tmp_path / "net").spec == spec
+    model = load_model(tmp_path / "net")
+    assert model.spec == spec
+    batch = next(batches(masks, preprocess, 16, mask_classes=2))
+    assert batch.masks is not None
+    with torch.inference_mode():
+        said = model.network(torch.from_numpy(batch.images)).argmax(1).numpy()
+    judged = batch.masks != 255
+    hits = [(judged & (said == k) & (batch.masks == k)).sum() for k in (0, 1)]
+    unions = [(judged & ((said == k) | (batch.masks == k))).sum() for k in (0, 1)]
+    assert report.miou == pytest.approx(100 * np.mean(np.divide(hits, unions)))
+    assert report.pixel_accuracy == pytest.approx(100 * sum(hits) / judged.sum())
+    figures = [epoch.miou for epoch in report.epochs]
+    assert report.miou == report.best_miou == max(figures)
+    assert report.kept_epoch == figures.index(max(figures)) + 1
+    assert report.miou > 70  # half of it would be guessing
+    assert report.last_miou == figures[-1]
+    assert report.top1 is report.best_top1 is report.epochs[0].top1 is None
+
+
+def test_a_loss_that_grew_is_told(job: MakeJob, tmp_path: Path) -> None:
+    assert run(job(lr=100.0, epochs=1), tmp_path / "net").diverged
+
+
+@pytest.mark.parametrize(
+    ("losses", "diverged"),
+    [
+        ([1.0, 11.0], True),
+        ([1.0, 99.0, 9.9], False),
+        ([2000.0, 1001.0], True),
+        ([2000.0, 999.0], False),
+        ([1e-5, 1e-2], False),
+        ([1e-5, 0.2], True),
+        ([2.0], False),
+    ],
+)
+def test_when_training_counts_as_diverged(losses: list[float], diverged: bool) -> None:
+    from edgedense.train.outcome import has_diverged
+
+    assert has_diverged(losses) is diverged
 
 
 @pytest.mark.parametrize(
@@ -308,6 +365,12 @@ def test_what_does_not_fit_is_told_before_any_work(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_masks_need_a_network_for_masks(job: MakeJob, masks: ImageSet, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has masks, but the network gives one answer") as caught:
+        run(replace(job(), images=masks), tmp_path / "net")
+    assert "fc-densenet" in caught.value.remedy
+
+
 def test_the_same_number_of_other_classes_is_told(job: MakeJob, tmp_path: Path) -> None:
     made = job()
     assert made.evaluation is not None
@@ -321,7 +384,8 @@ def test_the_same_number_of_other_classes_is_told(job: MakeJob, tmp_path: Path) 
     [
         *({"epochs": 0}, {"batch": 1}, {"lr": 0.0}, {"lr": float("nan")}, {"momentum": 1.0}),
         *({"label_smoothing": -0.1}, {"alpha": 1.1}, {"temperature": 0.0}, {"keep": "all"}),
-        *({"schedule": "linear"}, {"weight_decay": float("inf")}, {"workers": -1}, {"seed": -1}),
+        *({"optimizer": "adam"}, {"schedule": "linear"}, {"weight_decay": float("inf")}),
+        *({"workers": -1}, {"seed": -1}),
     ],
 )
 def test_impossible_options_are_refused(changes: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from edgedense.densenet.fc_spec import FCDenseNetSpec
 from edgedense.densenet.recompute import set_recompute
 from edgedense.distributed import World
 from edgedense.train import TrainOptions
+from edgedense.train.accuracy import Accuracy, Count
 from edgedense.train.engine import Engine, Streams
 from edgedense.train.loss import cross_entropy, distillation, pixel_cross_entropy
 from edgedense.train.stream import Drawn
@@ -97,6 +98,42 @@ def test_a_step_is_pytorchs_sgd_by_hand() -> None:
         torch.testing.assert_close(
             dict(made.network.named_parameters())[name].detach(), moved, rtol=1e-4, atol=1e-5
         )
+
+
+def test_a_step_of_rmsprop_by_hand() -> None:
+    spec, drawn = SPECS["bc"], batch(SPECS["bc"])
+    made = engine(spec, optimizer="rmsprop", momentum=0.0)
+    before = {name: p.detach().clone() for name, p in made.network.named_parameters()}
+    by_hand = initialised(spec, 0).train()
+    F.cross_entropy(by_hand(drawn.images), drawn.targets).backward()
+    made.step(drawn, 0)
+    for name, parameter in by_hand.named_parameters():
+        gradient = parameter.grad + 1e-4 * before[name]
+        moved = before[name] - 0.1 * gradient / ((0.01 * gradient**2).sqrt() + 1e-8)
+        clear = gradient.abs() > 1e-3  # below that rounding decides
+        torch.testing.assert_close(
+            dict(made.network.named_parameters())[name].detach()[clear],
+            moved[clear],
+            rtol=1e-3,
+            atol=1e-3,
+        )
+
+
+def test_answers_of_masks_are_counted_over_all_batches() -> None:
+    truth = torch.tensor([[[0, 0, 1, 1, 255, 255]], [[1, 1, 0, 0, 0, 255]]])
+    said = torch.tensor([[[0, 1, 1, 2, 2, 2]], [[1, 0, 0, 0, 2, 0]]])
+    count, odd = Count(3), Count(3, (2, 255))
+    for k in range(2):
+        count.add(said[k : k + 1], truth[k : k + 1])
+        odd.add(said[k : k + 1], truth[k : k + 1])
+    # class 0: 3 of 5 + 4 - 3 pixels; 1: 2 of 4 + 3 - 2; 2 is said twice and never true
+    assert count.accuracy().miou == pytest.approx(100 * (3 / 6 + 2 / 5 + 0) / 3)
+    assert odd.accuracy().miou == pytest.approx(100 * (3 / 6 + 2 / 5) / 2)
+    assert odd.accuracy().pixel_accuracy == pytest.approx(100 * 5 / 9)
+    assert odd.accuracy().top1 is None
+    nothing = Count(3)
+    nothing.add(said, torch.full_like(truth, 255))
+    assert nothing.accuracy() == Accuracy()
 
 
 def test_the_learning_rate_of_each_step_is_the_schedules() -> None:

@@ -3,8 +3,9 @@
 What happens to a file, in order:
 
 1. ``load`` tells artifacts from files, and files by their suffix.
-2. PyTorch: ``torch_file`` reads tensors (``pickles`` names the code in what it must refuse);
-   ``wrappers`` finds the one state dict and takes prefixes off; ``refused`` knows the relatives
+2. PyTorch: ``torch_file`` reads tensors (``pickles`` names the code in what it must refuse,
+   ``unreadable`` says what else is wrong with a file); ``wrappers`` finds the one state dict and
+   takes prefixes off, ``twins`` tells it from its averaged copy; ``refused`` knows the relatives
    that edgedense does not run; ``recognise`` finds the scheme whose names fit (``schemes``), and
    undoes what its code base does otherwise (``reorder``, ``selection``).
    Keras and numpy: ``keras_file`` (with ``keras_config``, ``keras_layers``) or ``npz`` reads,

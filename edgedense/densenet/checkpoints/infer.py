@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from edgedense.densenet.checkpoints.recognised import Facts
+from edgedense.densenet.checkpoints.recognised import SAVE_WHOLE, Facts
 from edgedense.densenet.family import Spec
 from edgedense.densenet.fc_spec import FCDenseNetSpec, Growths
 from edgedense.densenet.spec import DenseLayer, DenseNetSpec, Stem
@@ -142,20 +142,26 @@ def _numbers(state: State, name: str, path: Path, first: int = 1) -> range:
     pattern = re.compile(rf"{re.escape(name)}(\d+)\.")
     found = {int(match.group(1)) for key in state if (match := pattern.match(key))}
     wanted = range(first, first + len(found))
-    if found != set(wanted) or not found:
+    if not found:
+        raise InputError(f"{path}: {name}{first}.* is missing", SAVE_WHOLE)
+    if found != set(wanted):
         raise InputError(
             f"{path}: {name.removeprefix('features.').removesuffix('.')} has the numbers "
             f"{sorted(found)}, where {first}, {first + 1}, {first + 2}, … is expected",
-            "The file is incomplete: copy or save it again.",
+            SAVE_WHOLE,
         )
     return wanted
 
 
+_AXES = {2: "(outputs, inputs)", 4: "(outputs, inputs, height, width)"}
+
+
 def _shape(state: State, key: str, path: Path, axes: int) -> tuple[int, ...]:
-    shape = tuple(state[key].shape) if key in state else ()
+    if key not in state:
+        raise InputError(f"{path}: {key} is missing", SAVE_WHOLE)
+    shape = tuple(state[key].shape)
     if len(shape) != axes or 0 in shape:
         raise InputError(
-            f"{path}: {key} is missing or has a shape {shape} that no DenseNet gives it",
-            "The file is incomplete, or of a variant that edgedense does not know yet.",
+            f"{path}: {key} has shape {shape}, where {_AXES[axes]} is expected", SAVE_WHOLE
         )
     return shape

@@ -233,6 +233,13 @@ def _positional(arrays: dict[str, Floats], path: Path, by_order: bool) -> Recogn
     kernels = [array.shape for array in ordered.values() if array.ndim == 4]
     if any(shape[2] != shape[3] or shape[3] not in (1, 3, 7) for shape in kernels):
         return _positional_keras(ordered, path, by_order)
+    if not by_order:
+        raise InputError(
+            f"{path}: arrays without names do not tell whether concats are [input, new], nor "
+            "whether transitions have a ReLU",
+            f"Where they do, as in the authors' code: edgedense import {path.name} -o DIR "
+            "--scheme order",
+        )
     tensors = {name: torch.from_numpy(array) for name, array in ordered.items()}
     return recognise_order(tensors, path)
 

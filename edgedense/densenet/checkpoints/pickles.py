@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import pickletools
 import re
 import warnings
@@ -42,6 +43,25 @@ def find_code(path: Path) -> str | None:
     return next((n for n in names if n not in known and not _HARMLESS.fullmatch(n)), None)
 
 
+def has_pickle(path: Path) -> bool:
+    """Whether a file is anything but a zip archive without a checkpoint's pickle."""
+    try:
+        return _pickle_bytes(path) != b""
+    except _DAMAGED:
+        return True
+
+
+def pickle_protocol(path: Path) -> int:
+    """The protocol that a checkpoint's pickle says it has; 0 where it says none."""
+    try:
+        head = _pickle_bytes(path)[:2]
+    except _DAMAGED:
+        return 0
+    known = len(head) > 1 and head[:1] == pickle.PROTO and head[1] <= _LATEST_PROTOCOL
+    return head[1] if known else 0
+
+
+_LATEST_PROTOCOL = 5  # anything above is damage
 # PyTorch's older form: magic number, protocol, system, the object, names of its tensors
 _PICKLES = 5
 _LARGEST_BYTES = 2**26  # of a pickle that is unpacked: tensors lie beside it

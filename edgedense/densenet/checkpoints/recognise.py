@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +18,8 @@ from edgedense.densenet.checkpoints.recognised import Recognised
 from edgedense.densenet.checkpoints.reorder import reverse_concats
 from edgedense.densenet.checkpoints.schemes import SCHEMES, Scheme
 from edgedense.densenet.checkpoints.selection import widen
-from edgedense.densenet.checkpoints.wrappers import Unwrapped, some, without_prefix
+from edgedense.densenet.checkpoints.twins import without_prefix
+from edgedense.densenet.checkpoints.wrappers import Unwrapped, some
 from edgedense.errors import InputError
 
 _AFTER_HEAD = "if a softmax or sigmoid follows it, say so: edgedense import --activation."
@@ -47,7 +49,11 @@ def recognise(found: Unwrapped, path: Path, asked: str | None = None) -> Recogni
 def check_name(asked: str | None) -> None:
     """Raise InputError where ``asked`` is no scheme's name."""
     if asked is not None and asked not in NAMES:
-        raise InputError(f"unknown scheme {asked!r}", f"Give one of {', '.join(NAMES)}.")
+        raise InputError(
+            f"unknown scheme {asked!r}",
+            f"PyTorch files are {', '.join(NAMES)}; leave --scheme away for Keras (.h5, .keras, "
+            f".npz) and Caffe (.caffemodel) files, which tell theirs, or give {ORDER}.",
+        )
 
 
 def _asked(name: str) -> tuple[Scheme, ...]:
@@ -96,10 +102,11 @@ def _settle(fits: list[Scheme], found: Unwrapped, path: Path) -> tuple[Scheme, t
         note = f"Taken for {known[0].name} and not {others}, whose keys are the same: only its "
         return known[0], (f"{note}published networks have blocks {', '.join(map(str, blocks))}.",)
     readings = " or ".join(f"{scheme.name} ({scheme.difference})" for scheme in fits)
-    names = "|".join(scheme.name for scheme in fits)
+    command = f"edgedense import {shlex.quote(str(path))} -o DIR --scheme"
+    commands = ", or: ".join(f"{command} {scheme.name}" for scheme in fits)
     raise InputError(
         f"{path}: its keys fit {readings}, which are different functions",
-        f"Say which: edgedense import {path.name} -o DIR --scheme {names}",
+        f"Say which: {commands}",
     )
 
 

@@ -9,6 +9,12 @@ from torch import Tensor
 
 from edgedense.densenet.spec import Activation, Padding, Pool
 
+# the remedy where tensors are missing or contradict each other, whatever the file
+SAVE_WHOLE = (
+    "Copy the file again and compare its size with the original's; where they agree, save all of "
+    "the network anew, in PyTorch with torch.save(model.state_dict(), 'weights.pth')."
+)
+
 
 @dataclass(frozen=True)
 class Facts:

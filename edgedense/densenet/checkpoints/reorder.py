@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from edgedense.densenet.checkpoints.recognised import SAVE_WHOLE
 from edgedense.densenet.spec import DenseNetSpec
 from edgedense.errors import InputError
 
@@ -47,7 +48,7 @@ def reverse_concats(
                 raise InputError(
                     f"{path}: {key} has shape {tuple(value.shape)}, where {len(places)} channels "
                     "are read",
-                    "The file is incomplete, or of a variant that edgedense does not know yet.",
+                    SAVE_WHOLE,
                 )
             found[key] = value.index_select(axis, places)
     return found

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from edgedense.densenet.checkpoints.recognised import SAVE_WHOLE
 from edgedense.densenet.family import Network, Spec, network_of
 from edgedense.errors import InputError
 
@@ -72,15 +73,15 @@ def _check_kinds(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], path
 
 def _check_tensors(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> None:
     for key, value in wanted.items():
-        found = tuple(state[key].shape) if key in state else None
+        wants = f"the structure of its other tensors asks for {tuple(value.shape)}"
+        if key not in state:
+            raise InputError(f"{path}: {key} is missing, where {wants}", SAVE_WHOLE)
+        found = tuple(state[key].shape)
         if found != tuple(value.shape):
-            raise InputError(
-                f"{path}: {key} has shape {found}, where the structure asks for "
-                f"{tuple(value.shape)}",
-                "The file is incomplete, or of a variant that edgedense does not know yet.",
-            )
+            raise InputError(f"{path}: {key} has shape {found}, where {wants}", SAVE_WHOLE)
     if extra := sorted(set(state) - set(wanted)):
         raise InputError(
             f"{path}: {extra[0]} has no place in the structure that its other tensors give",
-            "The file is of a variant that edgedense does not know yet.",
+            "Save the file without it where the network does not use it; where it does, edgedense "
+            "runs no such network: export that with its own code base.",
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from edgedense.densenet.checkpoints.pickles import NUMPY, find_code
+from edgedense.densenet.checkpoints.unreadable import why_no_checkpoint, why_no_safetensors
 from edgedense.errors import InputError
 
 
@@ -33,10 +34,7 @@ def read_checkpoint(path: Path) -> object:
                 "Save the weights alone where you trust the file: "
                 "torch.save(model.state_dict(), 'weights.pth')",
             ) from error
-        raise InputError(
-            f"{path}: not a PyTorch checkpoint, truncated, or saved with pickle_protocol=4 or 5",
-            _RECOPY,
-        ) from error
+        raise why_no_checkpoint(path) from error
 
 
 class _Dropped:
@@ -62,7 +60,6 @@ _UNREADABLE = (
     *(pickle.UnpicklingError, struct.error, AssertionError, RuntimeError, EOFError, OSError),
     *(ValueError, LookupError, AttributeError, TypeError, OverflowError, MemoryError),
 )
-_RECOPY = "Copy or download the file again, and compare its size and checksum with the original."
 
 
 def _read_safetensors(path: Path) -> object:
@@ -73,4 +70,4 @@ def _read_safetensors(path: Path) -> object:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             return {**(file.metadata() or {}), "state_dict": tensors}
     except SafetensorError as error:
-        raise InputError(f"{path}: not a safetensors file, or truncated", _RECOPY) from error
+        raise why_no_safetensors(path) from error

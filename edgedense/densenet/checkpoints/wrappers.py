@@ -11,15 +11,18 @@ import torch
 from torch import Tensor
 
 from edgedense.densenet.checkpoints.refused import check_refused
+from edgedense.densenet.checkpoints.twins import Twins, split_twins, without_prefix
 from edgedense.errors import InputError
 
 ENTRIES = ("state_dict", "net", "model", "model_state", "model_state_dict")
 EMA_ENTRIES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
-# tensors of losses and metrics (Lightning keeps them in the state dict), and thop's counters
+# tensors of losses and metrics (Lightning keeps them in the state dict), counters of thop and of
+# averaging (PyTorch's AveragedModel, ema-pytorch, LitEma)
 _FOREIGN = re.compile(
     r"(?:(?:train|val|valid|test)_)?"
     r"(?:criterion|criteria|loss|loss_fn|metrics?|acc|accuracy|auc|auroc|f1)(?:_\w+)?\..*"
-    r"|(?:.*\.)?total_(?:ops|params)"
+    r"|(?:.*\.)?(?:total_(?:ops|params)|n_averaged)"
+    r"|(?:(?:.*\.)?(?:ema|ema_model|model_ema)\.)?(?:initted|step|decay|num_updates)"
 )
 _DEPTH = 8  # of wrappers in wrappers; a dictionary may contain itself
 _LARGEST_SIDE, _LARGEST_TENSOR = 1 << 20, 1 << 30
@@ -47,16 +50,22 @@ def unwrap(raw: object, path: Path, *, ema: bool = False) -> Unwrapped:
     averaged = [(name, level[name]) for level in levels for name in EMA_ENTRIES if name in level]
     averaged = [(name, value) for name, value in averaged if _holds_tensors(value)]
     notes: list[str] = []
-    around = levels if ema else levels[:-1]
-    if ema:
-        levels = _averaged(averaged, path)
-        notes.append(f"Weights taken: {averaged[0][0]}, the exponential moving average (EMA).")
-    elif averaged:
-        notes.append(f"EMA weights are in the file too ({averaged[0][0]}): edgedense import --ema.")
+    around = levels if ema and averaged else levels[:-1]
+    if ema and averaged:
+        levels = _levels(averaged[0][1], path, (*ENTRIES, "module"))
     found = {str(k): v for k, v in levels[-1].items() if isinstance(v, Tensor)} if levels else {}
-    if not found:
+    if not found and not ema:
         raise _nothing(path, averaged)
     kept, dropped = _without_foreign(found)
+    twins = Twins(kept, {}) if averaged else split_twins(kept)
+    name = averaged[0][0] if averaged else twins.name
+    if ema:
+        _check_averaged(name, path)
+        notes.append(f"Weights taken: {name}, the exponential moving average (EMA).")
+        kept = dict(twins.averaged or kept)
+    elif name:
+        notes.append(f"EMA weights are in the file too ({name}): edgedense import --ema.")
+        kept = dict(twins.trained)
     _check_plain(kept, path)
     check_refused(kept, path)
     state, prefix = without_prefix(kept)
@@ -89,13 +98,13 @@ def _levels(raw: object, path: Path, entries: tuple[str, ...] = ENTRIES) -> list
 _Level = Mapping[object, object]
 
 
-def _averaged(averaged: list[tuple[str, object]], path: Path) -> list[_Level]:
-    if not averaged:
+def _check_averaged(name: str, path: Path) -> None:
+    if not name:
         raise InputError(
-            f"{path}: no EMA weights inside (looked for {', '.join(EMA_ENTRIES)})",
-            "Leave --ema away to take the trained weights.",
+            f"{path}: no EMA weights inside (looked for {', '.join(EMA_ENTRIES)}, and for a copy "
+            "of the network in ema.*, ema_model.*, …)",
+            "Leave --ema away to take the weights that are there.",
         )
-    return _levels(averaged[0][1], path, (*ENTRIES, "module"))
 
 
 def _holds_tensors(value: object, depth: int = _DEPTH) -> bool:
@@ -137,21 +146,6 @@ def _check_plain(state: Mapping[str, Tensor], path: Path) -> None:
                 f"{path}: {key} claims a shape {tuple(value.shape)}, larger than any DenseNet's",
                 "The file is damaged, or no DenseNet.",
             )
-
-
-def without_prefix(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """(state, prefix): the tensors without the modules that all of them lie in, and those.
-
-    ``features.`` stays: where all tensors lie in it, the classifier is missing.
-    """
-    prefix, found = "", dict(state)
-    while any("." in key.partition(".")[2] for key in found):
-        outer = {key.partition(".")[0] for key in found}
-        if len(outer) > 1 or outer == {"features"}:
-            break
-        prefix += f"{outer.pop()}."
-        found = {key.partition(".")[2]: value for key, value in found.items()}
-    return found, prefix
 
 
 def some(keys: list[str]) -> str:
