@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import numpy as np
@@ -50,8 +50,6 @@ from edgedense.lint import lint
 from edgedense.quantize import QuantizeOptions, quantize
 from edgedense.stats import agreeing, logit_sqnr_db, top_k
 from edgedense.targets import find_target
-
-T = TypeVar("T")
 
 OURS = {
     "edgedense conv": QuantizeOptions("mse", rest="fp32"),
@@ -83,14 +81,8 @@ class Given:
     folder: Path
     interface: Interface
     reference: RecordedReference
-
-    @property
-    def fp32(self) -> Path:
-        return self.folder / "fp32.onnx"
-
-    @property
-    def images(self) -> Path:
-        return self.folder / "calibration.npy"
+    fp32: Path
+    images: Path
 
 
 def prepared(case: Case, folder: Path) -> Given:
@@ -98,7 +90,8 @@ def prepared(case: Case, folder: Path) -> Given:
     network = load_model(case.model).network
     runner = reference_runner(network, case.preprocess.input_size)
     reference = record_reference(runner, case.judged, case.preprocess)
-    given = Given(case, folder, runner.interface, reference)
+    fp32, images = folder / "fp32.onnx", folder / "calibration.npy"
+    given = Given(case, folder, runner.interface, reference, fp32, images)
     export_onnx(lower(network, case.preprocess.input_size), given.fp32, "fp32", {})
     parts = [batch.images for batch in batches(case.sample, case.preprocess, 32)]
     np.save(given.images, np.concatenate(parts))
@@ -107,10 +100,9 @@ def prepared(case: Case, folder: Path) -> Given:
 
 def quantized(name: str, given: Given, peer_python: str) -> dict[str, Any]:
     """Quantize in a fresh process: ``path``, seconds and peak memory, or why it failed."""
+    out = given.folder / f"{name.replace(' ', '-')}.onnx"
     if name in OURS:
-        out = given.folder / name.replace(" ", "-").replace(",", "")
-        return alone(_ours, OURS[name], given.case, out)
-    out = given.folder / f"{name.replace(' ', '-').replace(',', '')}.onnx"
+        return alone(_ours, OURS[name], given.case, out.with_suffix(""))
     # ONNX Runtime's quantizer comes with our extras, and so is of the version that runs the files
     python = sys.executable if PEERS[name].package == "onnxruntime" else peer_python
     height, width = given.case.preprocess.input_size
@@ -122,11 +114,11 @@ def quantized(name: str, given: Given, peer_python: str) -> dict[str, Any]:
         [python, *map(str, words)], capture_output=True, text=True, errors="replace", check=False
     )
     if not result.exists():
-        return {"failed": f"exit code {run.returncode}: {(run.stderr.split(chr(10)) or [''])[-2:]}"}
-    return {"path": out, **json.loads(result.read_text())}
+        return {"failed": f"exit code {run.returncode}: {run.stderr.strip()[-200:]}"}
+    return json.loads(result.read_text()) | {"path": out}
 
 
-def alone(work: Callable[..., T], *given: Any) -> T:
+def alone(work: Callable[..., Any], *given: Any) -> Any:
     """The result of ``work`` in a fresh process."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
@@ -135,7 +127,10 @@ def alone(work: Callable[..., T], *given: Any) -> T:
 
 def _ours(options: QuantizeOptions, case: Case, out: Path) -> dict[str, Any]:
     started = time.perf_counter()
-    quantize(load_model(case.model), case.sample, case.preprocess, out, options)
+    try:
+        quantize(load_model(case.model), case.sample, case.preprocess, out, options)
+    except EdgedenseError as error:
+        return {"failed": error.what}
     seconds = time.perf_counter() - started
     return {"path": out / "int8.fp32.onnx", "seconds": seconds, "peak_mb": peak_mb()}
 
@@ -164,18 +159,10 @@ def judged(path: Path, given: Given) -> dict[str, Any]:
     return row
 
 
-def _judged_or_failed(path: Path, given: Given) -> dict[str, Any]:
-    try:
-        return judged(path, given)
-    except EdgedenseError as error:
-        return {"failed": error.what}
-
-
 def _built(path: Path, interface: Interface) -> dict[str, Any]:
-    """Whether TensorRT-RTX parses and builds the file for SM 8.6, and its activation memory."""
+    """Whether TensorRT-RTX builds the file for SM 8.6, and its activation memory."""
     target = find_target("rtx-ampere")
-    kind = "int8" if path.name != "fp32.onnx" else "fp32"
-    options = BuildOptions(target.name, kind, rest="fp32")
+    options = BuildOptions(target.name, rest="fp32")  # batch 1:1:8; types are those in the file
     plan = path.with_suffix(".engine")
     try:
         built = build_tensorrt(
@@ -212,7 +199,10 @@ def rows(case: Case, tools: tuple[str, ...], peer_python: str, rounds: int,
         click.echo(f"{name} …", err=True)
         row = quantized(name, given, peer_python)
         if "failed" not in row:
-            row |= _judged_or_failed(row["path"], given)
+            try:
+                row |= judged(row["path"], given)
+            except EdgedenseError as error:
+                row["failed"] = error.what
         found.append({"tool": name, **row})
     paths = {row["tool"]: row["path"] for row in found if "failed" not in row}
     taken = latencies(paths, given, rounds)
@@ -235,13 +225,22 @@ def synthetic(name: str, images: int, folder: Path) -> Case:
     )
     draw = np.random.default_rng(0)
     for number in range(2 * images):
-        coarse = draw.integers(0, 256, (2 << number % 6, 2 << number % 6, 3), np.uint8)
+        coarse = draw.integers(0, 256, (2 << number % 5, 2 << number % 5, 3), np.uint8)
         place = folder / ("calibration", "judged")[number % 2] / f"{number // 2 % 2}"
         place.mkdir(parents=True, exist_ok=True)
         picture = Image.fromarray(coarse).resize((256, 256), Image.Resampling.BICUBIC)
         picture.save(place / f"{number}.png")
     sets = [load_set(folder / part) for part in ("calibration", "judged")]
-    return Case(checkpoint, *sets, load_preprocess("imagenet"), trained=False)
+    preprocess = load_preprocess("imagenet")
+    network = initialised(zoo.find(name), 0).train()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        network(torch.from_numpy(next(iter(batches(sets[0], preprocess, 16))).images))
+    checkpoint = folder / f"{name}.pth"
+    torch.save({"state_dict": network.state_dict()}, checkpoint)
+    return Case(checkpoint, *sets, preprocess, trained=False)
 
 
 COLUMNS = {
@@ -289,12 +288,11 @@ def main(model: Path | None, calib: Path | None, evaluation: Path | None, prepro
             sample = load_set(calib).sample(images, 0)
             case = Case(model, sample, data, load_preprocess(preprocess), trained=True)
         else:
-            raise click.UsageError("give MODEL with --calib, --eval and --preprocess, or --network")
+            raise click.UsageError("give MODEL, --calib, --eval and --preprocess, or --network")
         if not as_json:
             click.echo(f"| {' | '.join(COLUMNS.values())} |\n|{' --- |' * len(COLUMNS)}")
         for row in rows(case, only or TOOLS, peer_python, rounds, Path(name)):
-            text = json.dumps(row, default=str) if as_json else f"| {' | '.join(cells(row))} |"
-            click.echo(text)
+            click.echo(json.dumps(row, default=str) if as_json else f"| {' | '.join(cells(row))} |")
 
 
 if __name__ == "__main__":
