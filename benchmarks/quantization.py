@@ -148,7 +148,7 @@ def judged(path: Path, given: Given) -> dict[str, Any]:
         "file_mb": path.stat().st_size / 1e6,
         "lint": f"{found.count('error')} / {found.count('warning')}",
         "lint_rules": {
-            group.first.rule: [group.first.severity, len(group.findings)]
+            f"{group.first.rule} {group.first.severity}": len(group.findings)
             for group in found.groups()
         },
         **alone(_built, path, given.interface),
