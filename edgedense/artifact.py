@@ -26,6 +26,8 @@ MANIFEST = "manifest.json"
 # payload files that more than one stage writes or reads
 WEIGHTS_FILE = "weights.safetensors"
 GOLDEN_FILE = "golden.npz"  # a few images, and the FP32 logits of this artifact's network
+# how many images it holds; the logits of a segmentation network have megabytes each
+GOLDEN_IMAGES = {"classification": 8, "segmentation": 2}
 CALIBRATION_FILE = "calibration.json"  # content hashes of the images that stages learned from
 REFERENCE_FILE = "reference.npz"  # FP32 logits of an evaluation set
 

@@ -106,7 +106,7 @@ def record_reference(
     content: list[str] = []
     labels = [np.zeros(0, np.int64)]
     none = np.zeros((0, *shape), np.float32)
-    kept: list[NDArray[Any]] = [answers(none).astype(np.uint8) if dense else none]
+    kept: list[NDArray[Any]] = [answers(none) if dense else none]
     for batch in batches(
         replace(images, items=share(images.items, at_once)),
         preprocess,
@@ -119,7 +119,7 @@ def record_reference(
         check_finite(out, batch.names, runner.name)
         content.extend(batch.content)
         labels.append(batch.labels)
-        kept.append(answers(out).astype(np.uint8, copy=False) if dense else out)
+        kept.append(answers(out) if dense else out)
     rows = {
         "content": np.array(content, "U64"),
         "labels": np.concatenate(labels),

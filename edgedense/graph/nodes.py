@@ -180,6 +180,14 @@ class Graph:
                 found[node.name] = sum(found[name] for name in inputs_of(node))
         return found
 
+    def readers(self) -> dict[str, list[str]]:
+        """For each value that is read, the names of the nodes that read it, in their order."""
+        found: dict[str, list[str]] = {}
+        for node in self.nodes:
+            for name in inputs_of(node):
+                found.setdefault(name, []).append(node.name)
+        return found
+
     def last_reader(self) -> dict[str, int]:
         """For each value, the position of the last node that reads it."""
         return {

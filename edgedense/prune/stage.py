@@ -29,8 +29,6 @@ from edgedense.prune.select import Scores, Selection, check_share, select
 
 STAGE = "prune"
 MIN_IMAGES = 16
-# each with its logits; those of a segmentation network have megabytes
-GOLDEN_IMAGES = {"classification": 8, "segmentation": 2}
 
 _PIXELS_AT_ONCE = 1 << 20
 
@@ -138,7 +136,7 @@ def _images(
                 "Give training images with --calib; or --importance magnitude --keep-bn.",
             )
         return None
-    golden = GOLDEN_IMAGES[spec.task]
+    golden = artifact.GOLDEN_IMAGES[spec.task]
     mask_classes = None
     if options.importance == "taylor" and spec.task == "segmentation":
         mask_classes = spec.num_classes

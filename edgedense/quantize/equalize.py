@@ -23,7 +23,6 @@ from edgedense.graph.nodes import (
     Pool,
     Relu,
     Weighted,
-    inputs_of,
     out_axis,
 )
 from edgedense.quantize.concats import Family, Reading, families
@@ -54,10 +53,7 @@ def equalize(graph: Graph, spans: Mapping[str, Span]) -> Graph:
     between, the channel is scaled only. Families that cannot be rewritten stay as they are.
     """
     nodes = {node.name: node for node in graph.nodes}
-    users: dict[str, list[str]] = {}
-    for node in graph.nodes:
-        for name in inputs_of(node):
-            users.setdefault(name, []).append(node.name)
+    users = graph.readers()
     for family in families(graph):
         routes = {name: _route(name, nodes, users) for name in family.producers}
         if all(routes.values()) and _readable(family, nodes):

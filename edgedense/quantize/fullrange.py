@@ -20,7 +20,6 @@ from edgedense.graph.nodes import (
     Linear,
     Node,
     Relu,
-    inputs_of,
 )
 
 
@@ -40,20 +39,17 @@ class Movable:
 def movables(graph: Graph) -> tuple[Movable, ...]:
     """Inputs of unpadded convolutions and of the classifier that come from BN and ReLU."""
     nodes = {node.name: node for node in graph.nodes}
-    readers: dict[str, int] = {}
-    for node in graph.nodes:
-        for name in inputs_of(node):
-            readers[name] = readers.get(name, 0) + 1
+    readers = graph.readers()
     found = []
     for node in graph.nodes:
         if isinstance(node, Linear) or (isinstance(node, Conv) and node.padding == 0):
             relu = nodes.get(node.input)
-            if isinstance(relu, GlobalPool) and readers[relu.name] == 1:
+            if isinstance(relu, GlobalPool) and len(readers[relu.name]) == 1:
                 relu = nodes.get(relu.input)
-            if not isinstance(relu, Relu) or relu.low != 0.0 or readers[relu.name] != 1:
+            if not isinstance(relu, Relu) or relu.low != 0.0 or len(readers[relu.name]) != 1:
                 continue
             affine = nodes.get(relu.input)
-            if isinstance(affine, Affine) and readers[affine.name] == 1:
+            if isinstance(affine, Affine) and len(readers[affine.name]) == 1:
                 found.append(Movable(node.input, affine.name, relu.name, node.name))
     return tuple(found)
 

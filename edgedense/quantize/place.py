@@ -39,7 +39,7 @@ def place_conv(graph: Graph, scales: Mapping[str, float], skip: Iterable[str] = 
     channel. The result is a new graph; ``graph`` is left alone. Errors: InputError where a
     weight's range is too large for an FP16 scale.
     """
-    chosen = {node.name: node for node in quantized_nodes(graph, skip)}
+    chosen = {node.name for node in quantized_nodes(graph, skip)}
     relus = {node.name: node for node in graph.nodes if isinstance(node, Relu)}
     pools = {node.name: node for node in graph.nodes if isinstance(node, GlobalPool)}
     nodes: list[Node] = []

@@ -31,8 +31,6 @@ from edgedense.quantize.verify import check_fp32, check_onnx, decibels, pytorch_
 
 STAGE = "quantize"
 MIN_IMAGES = 16
-# each with its logits; those of a segmentation network have megabytes
-GOLDEN_IMAGES = {"classification": 8, "segmentation": 2}
 _JUDGED_IMAGES = {"classification": 32, "segmentation": 4}
 
 
@@ -89,7 +87,7 @@ def quantize(
     place = place_block if options.placement == "block" else place_conv
     placed = place(prepared.graph, prepared.scales, options.skip)
     judged = _judge(model, prepared.graph, placed, sample, preprocess)
-    golden = judged.first(GOLDEN_IMAGES[model.spec.task])
+    golden = judged.first(artifact.GOLDEN_IMAGES[model.spec.task])
     with artifact.create(
         destination,
         STAGE,
@@ -175,7 +173,7 @@ def _judge(
     picked = replace(sample, items=sample.items[:: max(1, len(sample) // count)])
     images = next(iter(batches(picked, preprocess, count))).images
     whole, simulation = GraphRunner(graph), GraphRunner(placed)
-    parts = np.array_split(images, math.ceil(len(images) / GOLDEN_IMAGES[model.spec.task]))
+    parts = np.array_split(images, math.ceil(len(images) / artifact.GOLDEN_IMAGES[model.spec.task]))
     fp32 = np.concatenate([pytorch_logits(model.network, part) for part in parts])
     check_fp32(fp32, np.concatenate([whole(part) for part in parts]), "the deployed graph")
     return _Judged(images, fp32, np.concatenate([simulation(part) for part in parts]))

@@ -28,8 +28,6 @@ from edgedense.train.schedule import learning_rate
 from edgedense.train.state import State
 from edgedense.train.stream import stream
 
-# each with its logits; those of a segmentation network have megabytes
-GOLDEN_IMAGES = {"classification": 8, "segmentation": 2}
 _TIMED_STEPS = 3
 
 
@@ -229,7 +227,7 @@ def _write(job: Job, network: Network, report: TrainReport, destination: Path) -
         draft.model = describe(network.spec, size)
         draft.report = report.to_dict()
         save_weights(network, draft.path / artifact.WEIGHTS_FILE)
-        golden = GOLDEN_IMAGES[network.spec.task]
+        golden = artifact.GOLDEN_IMAGES[network.spec.task]
         first = replace(job.images, items=job.images.items[:golden])
         images = next(batches(first, job.preprocess, golden)).images
         with torch.inference_mode():
