@@ -1,8 +1,9 @@
-"""Other tools' quantizers, each with its best documented settings for TensorRT.
+"""Other tools' quantizers: with their best documented settings for TensorRT, and as they come.
 
 Run by quantization.py, each in a process of its own and in whatever interpreter has the tool: this
 file needs NumPy and the tool, nothing of edgedense. All get the same FP32 ONNX and the same
-preprocessed images, in batches; what is not quantized stays FP32.
+preprocessed images, read from the disk a batch at a time; what is not quantized stays FP32, but in
+the files of ``DEFAULTS``.
 
     python benchmarks/peers.py TOOL FP32.onnx INPUT IMAGES.npy BATCH OUT.onnx RESULT.json
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -27,7 +28,7 @@ WEIGHTED = ["Conv", "Gemm"]
 
 @dataclass(frozen=True)
 class Job:
-    """Quantize ``fp32`` to ``out`` with ``images`` (N, channels, height, width), preprocessed.
+    """Quantize ``fp32`` to ``out`` with the array in ``images`` (N, channels, height, width).
 
     ``feed`` is the name of the network's input. ``batch`` divides the number of images: some tools
     stack the batches.
@@ -35,13 +36,25 @@ class Job:
 
     fp32: Path
     feed: str
-    images: NDArray[np.float32]
+    images: Path
     batch: int
     out: Path
 
-    def batches(self, start: int = 0, end: int | None = None) -> list[NDArray[np.float32]]:
-        stop = len(self.images) if end is None else end
-        return [self.images[at : at + self.batch] for at in range(start, stop, self.batch)]
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._mapped().shape
+
+    def batches(self, start: int = 0, end: int | None = None) -> Iterator[NDArray[np.float32]]:
+        stop = self.shape[0] if end is None else end
+        for at in range(start, stop, self.batch):
+            # mapped anew each time: pages of a mapping that stays would count as the tool's memory
+            yield np.array(self._mapped()[at : at + self.batch])
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return self.batches()
+
+    def _mapped(self) -> NDArray[np.float32]:
+        return np.load(self.images, mmap_mode="r", allow_pickle=False)
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,17 @@ class Peer:
     package: str
     run: Callable[[Job], None]
     batched: bool = False
+
+
+def onnxruntime_as_it_comes(**options: bool) -> Callable[[Job], None]:
+    """quantize_static with ``options`` among its extra ones."""
+
+    def run(job: Job) -> None:
+        from onnxruntime.quantization import quantize_static
+
+        quantize_static(job.fp32, job.out, _onnxruntime_reader(job), extra_options=options)
+
+    return run
 
 
 def onnxruntime_quantizer(method: str, *, outputs: bool = False) -> Callable[[Job], None]:
@@ -99,42 +123,54 @@ def _onnxruntime_reader(job: Job) -> Any:
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.set_range(0, len(job.images))
+            self.set_range(0, len(self))
 
         def __len__(self) -> int:
-            return len(job.images)
+            return job.shape[0]
 
         def set_range(self, start_index: int, end_index: int) -> None:
-            self.feed = iter(job.batches(start_index, end_index))
+            self.feed = job.batches(start_index, end_index)
 
         def get_next(self) -> dict[str, Any] | None:
             images = next(self.feed, None)
             return None if images is None else {job.feed: images}
 
+        def get_first(self) -> dict[str, Any]:  # ModelOpt asks for this and the next
+            return {job.feed: next(job.batches())}
+
+        def rewind(self) -> None:
+            self.set_range(0, len(self))
+
     return Reader()
 
 
-def modelopt_quantizer(method: str, *, everywhere: bool = False) -> Callable[[Job], None]:
-    """NVIDIA Model Optimizer's ONNX PTQ; ``everywhere`` leaves it the choice of operators."""
+def modelopt_quantizer(method: str, **options: Any) -> Callable[[Job], None]:
+    """NVIDIA Model Optimizer's ONNX PTQ; ``options`` are its own."""
 
     def run(job: Job) -> None:
         from modelopt.onnx.quantization import quantize
 
-        shape = "x".join(map(str, (job.batch, *job.images.shape[1:])))
+        shape = "x".join(map(str, (job.batch, *job.shape[1:])))
         quantize(
             str(job.fp32),
             quantize_mode="int8",
-            calibration_data=np.ascontiguousarray(job.images),
+            calibration_data_reader=_onnxruntime_reader(job),
             calibration_method=method,
             calibration_shapes=f"{job.feed}:{shape}",
             calibration_eps=["cpu"],
-            op_types_to_quantize=None if everywhere else WEIGHTED,
-            high_precision_dtype="fp32",
             output_path=str(job.out),
             log_level="ERROR",
+            **options,
         )
 
     return run
+
+
+# alone, ModelOpt leaves out narrow convolutions and classifiers and those of a batch of one; its
+# option for DLA leaves out nothing, and with the operators named it adds nothing elsewhere
+_FP32 = {"high_precision_dtype": "fp32"}
+_USUAL = _FP32 | {"op_types_to_quantize": WEIGHTED}
+_ALL = _USUAL | {"target_dla": True}
 
 
 def nncf_quantizer(*, int8: bool) -> Callable[[Job], None]:
@@ -148,8 +184,8 @@ def nncf_quantizer(*, int8: bool) -> Callable[[Job], None]:
         import nncf
         import onnx
 
-        data = nncf.Dataset(job.batches(), lambda images: {job.feed: images})
-        count = len(job.images) // job.batch
+        data = nncf.Dataset(job, lambda images: {job.feed: images})
+        count = job.shape[0] // job.batch
         model = nncf.quantize(onnx.load(job.fp32), data, subset_size=count)
         if int8:
             signed(model)
@@ -185,31 +221,45 @@ PEERS = {
     "ONNX Runtime percentile, outputs too": Peer(
         "onnxruntime", onnxruntime_quantizer("Percentile", outputs=True), True
     ),
-    "ModelOpt entropy": Peer("nvidia-modelopt", modelopt_quantizer("entropy"), True),
-    "ModelOpt max": Peer("nvidia-modelopt", modelopt_quantizer("max")),
+    "ONNX Runtime, defaults": Peer("onnxruntime", onnxruntime_as_it_comes()),
+    "ModelOpt entropy": Peer("nvidia-modelopt", modelopt_quantizer("entropy", **_USUAL), True),
+    "ModelOpt max": Peer("nvidia-modelopt", modelopt_quantizer("max", **_USUAL)),
+    "ModelOpt entropy, all convolutions": Peer(
+        "nvidia-modelopt", modelopt_quantizer("entropy", **_ALL), True
+    ),
+    "ModelOpt max, all convolutions": Peer("nvidia-modelopt", modelopt_quantizer("max", **_ALL)),
     "ModelOpt entropy, own operators": Peer(
-        "nvidia-modelopt", modelopt_quantizer("entropy", everywhere=True), True
+        "nvidia-modelopt", modelopt_quantizer("entropy", **_FP32), True
     ),
     "NNCF": Peer("nncf", nncf_quantizer(int8=False)),
     "NNCF, made int8 by us": Peer("nncf", nncf_quantizer(int8=True)),
 }
+# to be linted, no rows of the table: ModelOpt's FP16 beside INT8, and what is often told to mend
+# ONNX Runtime's defaults for TensorRT
+DEFAULTS = {
+    "ONNX Runtime, defaults made symmetric": Peer(
+        "onnxruntime", onnxruntime_as_it_comes(ActivationSymmetric=True, QuantizeBias=False)
+    ),
+    "ModelOpt entropy, defaults": Peer("nvidia-modelopt", modelopt_quantizer("entropy")),
+    "ModelOpt max, defaults": Peer("nvidia-modelopt", modelopt_quantizer("max")),
+}
 
 
-def run(name: str, job: Job) -> dict[str, Any]:
-    """Seconds and peak memory in MB of quantizing, imports included in the memory only."""
-    peer = PEERS[name]
+def run(peer: Peer, job: Job) -> dict[str, Any]:
+    """Seconds and peak memory of quantizing; of the imports, memory only."""
     try:
         version = metadata.version(peer.package)
     except metadata.PackageNotFoundError:
         return {"failed": f"{peer.package} is not installed"}
     try:
         _import(peer.package)
+        memory = Memory()
         started = time.perf_counter()
         peer.run(job)
         seconds = time.perf_counter() - started
     except Exception as error:  # noqa: BLE001  whatever ends it is a row of the table
         return {"version": version, "failed": f"{type(error).__name__}: {error}"}
-    return {"version": version, "seconds": seconds, "peak_mb": peak_mb()}
+    return {"version": version, "seconds": seconds, **memory.peak()}
 
 
 def _import(package: str) -> None:
@@ -223,15 +273,29 @@ def _import(package: str) -> None:
         import onnx  # noqa: F401
 
 
-def peak_mb() -> float:
-    """Peak memory of this process; getrusage would count what the parent had before exec."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1e3
+class Memory:
+    """Peak memory of this process from here on, on Linux.
+
+    getrusage would count what the parent had before exec.
+    """
+
+    def __init__(self) -> None:
+        self.before = self._status("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of the imports
+
+    def peak(self) -> dict[str, float]:
+        peak = self._status("VmHWM")
+        return {"peak_mb": peak, "above_imports_mb": peak - self.before}
+
+    @staticmethod
+    def _status(key: str) -> float:
+        return int(Path("/proc/self/status").read_text().split(f"{key}:")[1].split()[0]) / 1e3
 
 
 if __name__ == "__main__":
-    tool, fp32, feed, file, batch, out, result = sys.argv[1:]
-    images = np.load(file, allow_pickle=False)
-    at_once = int(batch) if PEERS[tool].batched and len(images) % int(batch) == 0 else 1
-    given = Job(Path(fp32), feed, images, at_once, Path(out))
-    Path(result).write_text(json.dumps(run(tool, given)))
+    tool, fp32, feed, images, batch, out, result = sys.argv[1:]
+    chosen = (PEERS | DEFAULTS)[tool]
+    count = len(np.load(images, mmap_mode="r", allow_pickle=False))
+    at_once = int(batch) if chosen.batched and count % int(batch) == 0 else 1
+    given = Job(Path(fp32), feed, Path(images), at_once, Path(out))
+    Path(result).write_text(json.dumps(run(chosen, given)))

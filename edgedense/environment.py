@@ -85,6 +85,14 @@ def has_gpu() -> bool:
     return any(Path(device).exists() for device in _GPU_DEVICES)
 
 
+def has_vnni() -> bool:
+    """Whether the CPU has x86's exact 8-bit dot products; False where the system does not tell."""
+    try:
+        return "vnni" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+
+
 def cpu_model() -> str:
     """Name of the processor, as the kernel tells it."""
     info = Path("/proc/cpuinfo")

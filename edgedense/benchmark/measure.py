@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedense.engines.runner import Floats, Interface, Runner
+from edgedense.engines.runner import Floats, Images, Interface, Runner
 from edgedense.errors import InputError
 from edgedense.progress import SILENT, Progress
 
@@ -55,8 +55,8 @@ class Rounds:
     second: Nanoseconds
 
 
-def input_images(interface: Interface, batch: int, seed: int, golden: Floats | None) -> Floats:
-    """Images (batch, channels, height, width) to time with.
+def input_images(interface: Interface, batch: int, seed: int, golden: Floats | None) -> Images:
+    """Images (batch, channels, height, width) to time with, in the type that the engine takes.
 
     ``golden`` images, repeated as often as needed, or else seeded standard-normal noise: the time
     of a convolution does not depend on its values, but denormals and zeros would.
@@ -69,13 +69,13 @@ def input_images(interface: Interface, batch: int, seed: int, golden: Floats | N
             "Choose a batch inside, or build the engine with another --batch MIN:OPT:MAX.",
         )
     if golden is not None:
-        return golden[np.arange(batch) % len(golden)]
+        return interface.fed(golden[np.arange(batch) % len(golden)])
     noise = np.random.default_rng(seed).standard_normal((batch, *interface.input_shape))
-    return noise.astype(np.float32)
+    return interface.fed(noise.astype(np.float32))
 
 
 def warm_up(
-    runner: Runner, images: Floats, calls: int, seconds: float, clock: Clock = time.perf_counter_ns
+    runner: Runner, images: Images, calls: int, seconds: float, clock: Clock = time.perf_counter_ns
 ) -> float:
     """Call at least ``calls`` times and for ``seconds``; the later half's median in ns."""
     samples: list[int] = []
@@ -87,7 +87,7 @@ def warm_up(
 
 def measure(
     runner: Runner,
-    images: Floats,
+    images: Images,
     count: int,
     max_seconds: float,
     *,
@@ -113,7 +113,7 @@ def measure(
 def interleave(
     first: Runner,
     second: Runner,
-    images: Floats,
+    images: tuple[Images, Images],
     span: Span,
     call_ns: tuple[float, float],
     *,
@@ -122,6 +122,7 @@ def interleave(
 ) -> Rounds:
     """Rounds of one block of calls each, in the order A B, B A, A B, … in this process.
 
+    ``images`` are what each of the two is called with.
     So slow drift of clocks and load meets both alike. The first call of every block is not kept:
     it pays for caches that the other engine filled and for threads that had gone to sleep. Spinning
     thread pools of one runtime disturb the other: runners must not spin while idle.
@@ -136,16 +137,16 @@ def interleave(
         if turn >= LEAST_ROUNDS and clock() - began > span.max_seconds * 1e9:
             break
         for which in (0, 1) if turn % 2 == 0 else (1, 0):
-            samples[which].append(_block((first, second)[which], images, block, clock))
+            samples[which].append(_block((first, second)[which], images[which], block, clock))
     return Rounds(np.array(samples[0], dtype=np.int64), np.array(samples[1], dtype=np.int64))
 
 
-def _block(runner: Runner, images: Floats, calls: int, clock: Clock) -> list[int]:
+def _block(runner: Runner, images: Images, calls: int, clock: Clock) -> list[int]:
     runner(images)
     return [_timed(runner, images, clock) for _ in range(calls)]
 
 
-def _timed(runner: Runner, images: Floats, clock: Clock) -> int:
+def _timed(runner: Runner, images: Images, clock: Clock) -> int:
     began = clock()
     runner(images)
     return clock() - began

@@ -86,14 +86,15 @@ def compare(
     """
     options = options or BenchmarkOptions()
     _check_same_input(engine, against)
-    input_images(against.interface, options.batch, options.seed, golden)
+    others = input_images(against.interface, options.batch, options.seed, golden)
     images = input_images(engine.interface, options.batch, options.seed, golden)
     device = describe_device()
     calls_ns = (
         warm_up(engine, images, options.warmup, options.warmup_seconds),
-        warm_up(against, images, options.warmup, options.warmup_seconds),
+        warm_up(against, others, options.warmup, options.warmup_seconds),
     )
-    rounds = interleave(engine, against, images, options.span, calls_ns, progress=progress)
+    both = (images, others)
+    rounds = interleave(engine, against, both, options.span, calls_ns, progress=progress)
     own, other = rounds.first.astype(np.float64), rounds.second.astype(np.float64)
     return ComparisonReport(
         engine=BenchmarkReport(engine.name, options.batch, rounds.first.reshape(-1), device),

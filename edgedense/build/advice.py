@@ -8,6 +8,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from edgedense.build.options import BuildOptions
+from edgedense.engines.runner import Interface
 from edgedense.errors import MachineError
 from edgedense.targets import TENSORRT, Target
 
@@ -19,7 +20,7 @@ def cannot_build_here(
     *,
     options: BuildOptions,
     target: Target,
-    interface: tuple[str, tuple[int, int, int]],
+    interface: Interface,
 ) -> MachineError:
     """The error for a machine that cannot build for ``target``, with the two ways out."""
     if target.hosts_edgedense:
@@ -59,11 +60,11 @@ def trtexec(
     target: Target,
     *,
     version: str,
-    interface: tuple[str, tuple[int, int, int]] | None = None,
+    interface: Interface,
 ) -> str:
     """The trtexec line that builds the same engine with TensorRT ``version``.
 
-    ``interface`` is the input's name and shape (channels, height, width), for its profile.
+    ``interface`` is the engine's: its input's name and shape are for the profile.
     """
     number = Version(version)
     weak = number < Version("9")
@@ -71,12 +72,13 @@ def trtexec(
     words.append(f"--saveEngine={engine}")
     if weak:
         words += [f"--{name}" for name in weak_precisions(options)]
+        if interface.dtype == "float16":  # the FP32 file that it builds from has FP32 ends
+            words += ["--inputIOFormats=fp16:chw", "--outputIOFormats=fp16:chw"]
     elif number < Version("11"):
         words.append("--stronglyTyped")
-    if interface:
-        name, shape = interface
-        for word, batch in zip(("min", "opt", "max"), options.batch, strict=True):
-            words.append(f"--{word}Shapes={name}:{'x'.join(map(str, (batch, *shape)))}")
+    for word, batch in zip(("min", "opt", "max"), options.batch, strict=True):
+        shape = "x".join(map(str, (batch, *interface.input_shape)))
+        words.append(f"--{word}Shapes={interface.input_name}:{shape}")
     if options.workspace_mib:
         old = number < Version("8.4")
         pool = "--workspace=" if old else "--memPoolSize=workspace:"

@@ -1,7 +1,7 @@
 """The engine for ``cpu``: the ONNX file itself, loaded once by ONNX Runtime to see that it runs.
 
-Mapping int8 to uint8 with zero-point 128 gives the same numbers and was tried: it does not pay
-here: see "Decisions" in CONTRIBUTING.
+For INT8 that is the file of integer operators, which the stage ``quantize`` wrote beside the Q/DQ
+files and compared with the simulation.
 """
 
 from __future__ import annotations

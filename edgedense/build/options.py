@@ -17,8 +17,9 @@ class BuildOptions:
     """How to build an engine.
 
     ``batch`` is (min, opt, max). ``rest`` is the precision of what INT8 leaves alone; None means
-    fp16 on a GPU and fp32 on the CPU. ``workspace_mib`` bounds the memory of one layer while
-    building (MiB; None: what the device has). ``timing_cache`` is read and written (classic
+    fp16 on a GPU, and on the CPU the file of integer operators in place of Q/DQ.
+    ``workspace_mib`` bounds the memory of one layer while building (MiB; None: what the device
+    has). ``timing_cache`` is read and written (classic
     TensorRT only): it makes a second build fast and its kernels the same.
     """
 
@@ -63,7 +64,7 @@ class BuildOptions:
         """The payload of a quantize artifact that these options build from."""
         if self.precision != "int8":
             return f"{self.precision}.onnx"
-        usual = "fp32" if target.backend == ONNXRUNTIME else "fp16"
+        usual = "cpu" if target.backend == ONNXRUNTIME else "fp16"
         return f"int8.{self.rest or usual}.onnx"
 
     def to_dict(self) -> dict[str, Any]:

@@ -36,8 +36,12 @@ class Order:
 
     @property
     def interface(self) -> Interface:
-        """Input and output, with the batch range of the engine to be."""
-        plain = recorded_interface(self.source)
+        """Input and output of the engine to be, in its batch range.
+
+        The types are those of the file that the options mean, also where a TensorRT that does not
+        take it builds from another.
+        """
+        plain = recorded_interface(self.source).of(self.options.onnx_name(self.target))
         return replace(plain, batch=self.options.batch)
 
 
@@ -157,7 +161,7 @@ def _go_elsewhere(order: Order, why: str) -> MachineError:
         order.destination,
         options=order.options,
         target=order.target,
-        interface=(order.interface.input_name, order.interface.input_shape),
+        interface=order.interface,
     )
 
 
@@ -171,5 +175,5 @@ def _trtexec(order: Order, version: str) -> str | None:
         order.options,
         order.target,
         version=version,
-        interface=(order.interface.input_name, order.interface.input_shape),
+        interface=order.interface,
     )

@@ -14,7 +14,14 @@ from edgedense.build.advice import version_note, weak_precisions
 from edgedense.build.options import BuildOptions, BuiltEngine
 from edgedense.build.watch import stdout_kept_clean, watch
 from edgedense.engines.runner import Interface
-from edgedense.engines.tensorrt_api import Dialect, Journal, dialect_of, explain, open_logger
+from edgedense.engines.tensorrt_api import (
+    Dialect,
+    Journal,
+    data_type,
+    dialect_of,
+    explain,
+    open_logger,
+)
 from edgedense.errors import EdgedenseError, InputError, MachineError
 from edgedense.progress import SILENT, Progress
 from edgedense.targets import Target
@@ -114,6 +121,8 @@ def _attempt(job: Job, typing: str, progress: Progress) -> BuiltEngine | Edgeden
     builder = _builder(trt, logger, journal)
     network = builder.create_network(_network_flags(trt, job.dialect, typing))
     _parse(job, network, logger, journal)
+    if typing == "weak":
+        _type_ends(trt, network, job.interface)
     config = builder.create_builder_config()
     _configure(job, config, typing)
     _add_profile(trt, builder, config, job.interface, options.batch)
@@ -172,6 +181,12 @@ def _parse(job: Job, network: Any, logger: Any, journal: Journal) -> None:
                 f"{job.onnx_path.name}: TensorRT would read its uint8 quantization as int8",
                 "Quantize to int8 with zero point 0 (edgedense quantize does).",
             )
+
+
+def _type_ends(trt: Any, network: Any, interface: Interface) -> None:
+    """The ends in the types that were asked for; the FP32 file that 8.x reads has FP32 ones."""
+    for end in (network.get_input(0), network.get_output(0)):
+        end.dtype = data_type(trt, interface.dtype)
 
 
 def _parser_error(parser: Any) -> str:

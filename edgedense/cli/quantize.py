@@ -14,8 +14,10 @@ from edgedense.environment import require
 
 if TYPE_CHECKING:
     from edgedense.graph.export import Float
-    from edgedense.quantize.options import Placement
+    from edgedense.quantize.budget import Budget
+    from edgedense.quantize.options import Effort, Placement
     from edgedense.quantize.ranges import Calibrator
+    from edgedense.quantize.sensitivity import Sensitivity
 
 
 @click.command()
@@ -31,8 +33,16 @@ if TYPE_CHECKING:
     "some dB.",
 )
 @click.option(
+    "--effort",
+    type=click.Choice(["fast", "default"]),
+    default="default",
+    show_default=True,
+    help="fast: ranges only. default: also trades ranges between channels and rounds weights for "
+    "what they add up to.",
+)
+@click.option(
     "--calibrator",
-    type=click.Choice(["mse", "percentile", "max"]),
+    type=click.Choice(["mse", "entropy", "percentile", "max"]),
     default="mse",
     show_default=True,
     help="How a range is chosen from the values seen.",
@@ -47,8 +57,41 @@ if TYPE_CHECKING:
     show_default=True,
     help="Type of what is not INT8, in the file meant for GPUs.",
 )
+@click.option(
+    "--io",
+    type=click.Choice(["fp32", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Type of that file's input and output; fp16 saves the casts.",
+)
 @click.option("--skip", multiple=True, metavar="NAME", help="A convolution to leave unquantized.")
 @click.option("--skip-stem", is_flag=True, help="Leave the stem unquantized (= --skip conv0).")
+@click.option(
+    "--float-concat",
+    "float_concats",
+    multiple=True,
+    metavar="BLOCK",
+    help="With --placement block: a dense block whose concat stays in floating point.",
+)
+@click.option(
+    "--max-drop",
+    type=float,
+    metavar="PP",
+    help="Accuracy budget in percentage points of top-1 (mean IoU): leave the fewest layers "
+    "unquantized that keep it for sure, on the labelled images of --eval, else of --calib.",
+)
+@click.option(
+    "--sensitivity",
+    is_flag=True,
+    help="Measure what each quantized tensor costs alone; slow (sensitivity.json).",
+)
+@click.option(
+    "--sensitivity-images",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Calibration images for that.",
+)
 @click.option("--images", default=512, show_default=True, help="Most calibration images to use.")
 @click.option(
     "--eval",
@@ -70,11 +113,17 @@ def quantize(
     output: Path,
     calib: Path,
     placement: Placement,
+    effort: Effort,
     calibrator: Calibrator,
     percentile: float,
     rest: Float,
+    io: Float,
     skip: tuple[str, ...],
     skip_stem: bool,
+    float_concats: tuple[str, ...],
+    max_drop: float | None,
+    sensitivity: bool,
+    sensitivity_images: int,
     images: int,
     evaluation: Path | None,
     reference: Path | None,
@@ -107,20 +156,27 @@ def quantize(
     stem = ("conv0",) if skip_stem else ()
     options = QuantizeOptions(
         placement=placement,
+        effort=effort,
         calibrator=calibrator,
         percentile=percentile,
         rest=rest,
+        io=io,
         skip=(*stem, *skip),
         images=images,
         seed=seed,
+        float_concats=float_concats,
+        sensitivity=sensitivity,
+        sensitivity_images=sensitivity_images,
+        max_drop_pp=max_drop,
     )
     terminal = Terminal()
     recorded = None
+    labelled = params.read_set(evaluation) if evaluation is not None and max_drop else None
     with joined():
         if evaluation is not None:
             original = params.read_model(reference) if reference else loaded
             recorded = params.record(original, evaluation, chosen, terminal)
-        found = run(loaded, calibration, chosen, output, options, recorded, terminal)
+        found = run(loaded, calibration, chosen, output, options, recorded, terminal, labelled)
     if as_json:
         emit(found.to_dict())
         return
@@ -138,6 +194,54 @@ def quantize(
         ("file", "size", "agrees (dB)", "with"),
         rows,
     )
+    if found.sensitivity is not None:
+        _show_sensitivity(found.sensitivity, terminal)
+    if found.budget is not None:
+        _show_budget(found.budget, rest, terminal)
     terminal.say(f"logit SQNR of INT8 against FP32: {found.sqnr_db:.1f} dB (calibration images)")
+    for warning in found.warnings:
+        terminal.say(f"warning: {warning}")
     terminal.say(f"{output}: written in {found.seconds:.1f} s")
     terminal.say(f"next: edgedense build-engine {output} -o ENGINE --target cpu")
+
+
+def _show_sensitivity(found: Sensitivity, terminal: Terminal) -> None:
+    """The ten worst, and a bar for each layer of each block."""
+    losses = [(row.name, str(row.kind), row.loss) for row in found.worst(10)]
+    losses.append(("everything", "", found.everything))
+    rows = [(name, kind, number(loss.sqnr_db, 1), loss.flips) for name, kind, loss in losses]
+    terminal.table(
+        f"what costs most, alone in INT8, on {found.images} calibration images",
+        ("name", "kind", "logit SQNR (dB)", "flips"),
+        rows,
+    )
+    terminal.table(
+        "layers of each block: the taller the worse, 3 dB a step",
+        ("block", "of", "worst (dB)", "median (dB)", "layers"),
+        [
+            (line.block, line.kind, number(line.worst_db, 1), number(line.median_db, 1), line.bars)
+            for line in found.lines()
+        ],
+    )
+
+
+def _show_budget(found: Budget, rest: Float, terminal: Terminal) -> None:
+    def drop(value: float, interval: tuple[float, float]) -> str:
+        return f"{value:.2f} pp [{interval[0]:.2f}, {interval[1]:.2f}]"
+
+    terminal.table(
+        "",
+        ("", f"{found.metric} drop, 95 % interval"),
+        [
+            ("all in INT8", drop(found.int8_drop_pp, found.int8_drop_ci95)),
+            (f"{len(found.left_in_float)} left in {rest}", drop(found.drop_pp, found.drop_ci95)),
+        ],
+    )
+    for left in found.left_in_float:
+        terminal.say(f"  {left.name} ({left.kind}): {left.reason}")
+    terminal.say(
+        f"accuracy budget {found.budget_pp:g} pp: met on {found.images:,} {found.source} "
+        f"({found.metric} of FP32: {found.fp32:.2f} %)"
+    )
+    if found.note:
+        terminal.say(f"  {found.note}")

@@ -7,7 +7,7 @@ from torch import nn
 
 from edgedense.densenet.family import Network, Spec
 from edgedense.densenet.spec import INPUT, OUTPUT
-from edgedense.engines.runner import Floats, Interface
+from edgedense.engines.runner import Floats, Images, Interface
 
 
 class TorchRunner:
@@ -21,9 +21,9 @@ class TorchRunner:
         self._network = network.eval()
 
     @torch.inference_mode()
-    def __call__(self, images: Floats) -> Floats:
+    def __call__(self, images: Images) -> Floats:
         """Logits (N, classes[, height, width]) of images (N, channels, height, width)."""
-        logits: Floats = self._network(torch.from_numpy(images)).numpy()
+        logits: Floats = self._network(torch.from_numpy(self.interface.fed(images))).numpy()
         return logits
 
     def close(self) -> None:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedense.errors import InputError
+
 Floats = NDArray[np.float32]
+Images = NDArray[np.float32 | np.float16]
+
+DTYPES = ("float32", "float16")
 
 
 @dataclass(frozen=True)
 class Interface:
     """Names and shapes of a network's one input and one output, without the batch axis.
 
-    ``input_shape`` is (channels, height, width) in pixels, layout NCHW, float32, normalised as the
+    ``input_shape`` is (channels, height, width) in pixels, layout NCHW, normalised as the
     artifact's ``preprocess`` says. ``output_shape`` is (classes,), or (classes, height, width)
-    with an answer a pixel: raw logits, float32. ``activation`` is what the trained network
-    applied to them, and whoever wants its probabilities has to: ``softmax``, ``sigmoid``, …
+    with an answer a pixel: raw logits. ``dtype`` is the type of both ends, ``float32`` or
+    ``float16``. ``activation`` is what the trained network applied to the logits, and whoever
+    wants its probabilities has to: ``softmax``, ``sigmoid``, …
     ``batch`` is the range (min, opt, max) that the engine accepts; None leaves it open.
     """
 
@@ -31,6 +37,23 @@ class Interface:
     dtype: str = "float32"
     activation: str = "none"
 
+    def of(self, payload: str) -> Interface:
+        """The interface of one file of a quantize artifact, such as ``int8.fp16.onnx``.
+
+        ``dtype`` is that of the FP16 files: FP32 files have FP32 ends.
+        """
+        half = payload.removesuffix(".onnx").endswith("fp16")
+        return self if half else replace(self, dtype="float32")
+
+    def fed(self, images: Images) -> Images:
+        """``images`` in the type that the engine takes. Errors: InputError where they are none."""
+        if images.dtype not in DTYPES:
+            raise InputError(
+                f"images of type {images.dtype}, where the engine takes {self.dtype}",
+                "Use the preprocessing that is recorded in the engine's artifact.",
+            )
+        return images.astype(self.dtype, copy=False)
+
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
         return asdict(self)
@@ -38,7 +61,9 @@ class Interface:
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Interface:
         """From what :meth:`to_dict` gave, after a round trip through JSON."""
-        batch = raw.get("batch")
+        batch, dtype = raw.get("batch"), raw.get("dtype", "float32")
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype {dtype!r}")
         return cls(
             input_name=raw["input_name"],
             input_shape=tuple(raw["input_shape"]),
@@ -46,7 +71,7 @@ class Interface:
             output_shape=tuple(raw["output_shape"]),
             batch=tuple(batch) if batch else None,
             layout=raw.get("layout", "NCHW"),
-            dtype=raw.get("dtype", "float32"),
+            dtype=dtype,
             activation=raw.get("activation", "none"),
         )
 
@@ -61,8 +86,11 @@ class Runner(Protocol):
     name: str
     interface: Interface
 
-    def __call__(self, images: Floats) -> Floats:
-        """Logits (N, *output_shape) of normalised images (N, channels, height, width)."""
+    def __call__(self, images: Images) -> Floats:
+        """Logits (N, *output_shape) of normalised images (N, channels, height, width).
+
+        Images of another type than ``interface.dtype`` are converted; logits come in float32.
+        """
         ...
 
     def close(self) -> None:

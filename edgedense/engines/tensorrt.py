@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from edgedense.engines.runner import Floats, Interface
-from edgedense.engines.tensorrt_api import explain, load, open_logger
+from edgedense.engines.runner import Floats, Images, Interface
+from edgedense.engines.tensorrt_api import data_type, explain, load, open_logger
 from edgedense.environment import require
 from edgedense.errors import InputError, MachineError
 
@@ -57,7 +57,7 @@ class TensorRTRunner:
             raise
         self._cuda_context.pop()
 
-    def __call__(self, images: Floats) -> Floats:
+    def __call__(self, images: Images) -> Floats:
         """Logits (N, classes) of normalised images (N, channels, height, width)."""
         self._check_usable()
         if images.ndim != 4 or images.shape[1:] != self.interface.input_shape:
@@ -66,6 +66,7 @@ class TensorRTRunner:
                 f" (N, {', '.join(map(str, self.interface.input_shape))})",
                 "Use the preprocessing that is recorded in the engine's artifact.",
             )
+        images = self.interface.fed(images)
         logits = np.empty((len(images), *self.interface.output_shape), np.float32)
         largest = self._batches[2]
         self._cuda_context.push()
@@ -119,17 +120,18 @@ class TensorRTRunner:
 
     def _bind(self) -> None:
         """Pinned host memory and device memory for the largest batch of both tensors."""
+        dtype = np.dtype(self.interface.dtype)
         faces = (
             (self.interface.input_name, self.interface.input_shape),
             (self.interface.output_name, self.interface.output_shape),
         )
         for name, shape in faces:
-            host = self._cuda.pagelocked_empty((self._batches[2], *shape), np.float32)
+            host = self._cuda.pagelocked_empty((self._batches[2], *shape), dtype)
             self._buffers[name] = Buffer(host, self._cuda.mem_alloc(host.nbytes))
             if not self._context.set_tensor_address(name, int(self._buffers[name].device)):
                 raise MachineError(f"TensorRT refuses memory for {name}", "Build it again.")
 
-    def _run(self, images: Floats) -> Floats:
+    def _run(self, images: Images) -> Images:
         face, stream, count = self.interface, self._stream, len(images)
         source, result = self._buffers[face.input_name], self._buffers[face.output_name]
         batch = max(count, self._batches[0])
@@ -163,7 +165,7 @@ class TensorRTRunner:
 class Buffer:
     """One tensor's pinned host memory and device memory, as large as the largest batch."""
 
-    host: Floats
+    host: Images
     device: Any
 
 
@@ -193,17 +195,19 @@ def start_cuda(cuda: Any) -> Any:
 
 
 def check_tensors(trt: Any, engine: Any, interface: Interface, path: Path) -> None:
-    """Raise InputError where the engine's tensors are not float32 ones of ``interface``."""
+    """Raise InputError where the engine's tensors are not those of ``interface``."""
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     modes = {name: engine.get_tensor_mode(name) for name in names}
     wanted = {
         interface.input_name: trt.TensorIOMode.INPUT,
         interface.output_name: trt.TensorIOMode.OUTPUT,
     }
-    floats = all(engine.get_tensor_dtype(name) == trt.DataType.FLOAT for name in names)
-    if modes != wanted or not floats:
+    types = {name: engine.get_tensor_dtype(name) for name in names}
+    kind = data_type(trt, interface.dtype)
+    if modes != wanted or any(found != kind for found in types.values()):
+        told = ", ".join(f"{name} ({types[name].name})" for name in names)
         raise InputError(
-            f"{path} has the tensors {', '.join(names)}, not float32"
+            f"{path} has the tensors {told}, not {interface.dtype}"
             f" {interface.input_name} and {interface.output_name}",
             "Engine and manifest do not belong together: build the engine again.",
         )

@@ -72,6 +72,11 @@ def dialect_for(version: str) -> Dialect:
     )
 
 
+def data_type(trt: Any, dtype: str) -> Any:
+    """TensorRT's name of ``float32`` or ``float16``."""
+    return trt.DataType.HALF if dtype == "float16" else trt.DataType.FLOAT
+
+
 @dataclass
 class Journal:
     """Log lines of one builder or runtime, as TensorRT said them."""

@@ -2,7 +2,8 @@
 
 INT8 is symmetric with an explicit int8 zero-point of 0; weights are stored as INT8 with one scale
 an output channel; biases stay in floating point. Typing is strong: the other operators run in the
-type that is written here, so FP16 means FP16 tensors, with one Cast at each end of the network.
+type that is written here, so FP16 means FP16 tensors, and where the ends of the network are to
+stay FP32, one Cast at each.
 """
 
 from __future__ import annotations
@@ -45,28 +46,37 @@ _NUMPY = {"fp32": np.float32, "fp16": np.float16}
 _ONNX = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16}
 
 
-def export_onnx(graph: Graph, path: Path, float_type: Float, metadata: dict[str, str]) -> None:
+def export_onnx(
+    graph: Graph, path: Path, float_type: Float, metadata: dict[str, str], io: Float = "fp32"
+) -> None:
     """Write ``graph`` as ONNX with a free batch axis; ``metadata`` goes into its properties.
 
+    ``io`` is the type of its input and its output, ``float_type`` that of what lies between.
     Errors: InputError where a parameter does not fit into FP16.
     """
-    model = _Writer(graph, float_type).model()
+    save(Writer(graph, float_type, io).model(), path, metadata)
+
+
+def save(model: onnx.ModelProto, path: Path, metadata: dict[str, str]) -> None:
+    """Check ``model`` and write it; ``metadata`` goes into its properties."""
     helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
 
-class _Writer:
+class Writer:
     """Collects the ONNX nodes and initializers of one graph."""
 
-    def __init__(self, graph: Graph, float_type: Float) -> None:
+    def __init__(self, graph: Graph, float_type: Float, io: Float) -> None:
         self.graph = graph
         self.float_type = float_type
+        self.io = io
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.renamed: dict[str, str] = {}
 
     def model(self) -> onnx.ModelProto:
+        """The ONNX model of the graph."""
         graph = self.graph
         self._cast(graph.input, f"{graph.input}.cast", _ONNX[self.float_type])
         for node in graph.nodes:
@@ -75,8 +85,8 @@ class _Writer:
         body = helper.make_graph(
             self.nodes,
             "edgedense",
-            [_value(graph.input, ["batch", *graph.input_shape])],
-            [_value(graph.output, ["batch", *graph.output_shape])],
+            [self._end(graph.input, graph.input_shape)],
+            [self._end(graph.output, graph.output_shape)],
             self.initializers,
         )
         return helper.make_model(
@@ -87,16 +97,19 @@ class _Writer:
             producer_version=__version__,
         )
 
+    def _end(self, name: str, shape: tuple[int, ...]) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, _ONNX[self.io], ["batch", *shape])
+
     def _cast(self, value: str, cast: str, to: int) -> None:
-        if self.float_type != "fp32":
+        if self.float_type != self.io:
             self.nodes.append(helper.make_node("Cast", [value], [cast], name=cast, to=to))
             self.renamed[value] = cast
 
     def _rename_output(self) -> None:
-        if self.float_type != "fp32":
+        if self.float_type != self.io:
             inner = f"{self.graph.output}.{self.float_type}"
             self.nodes[-1].name = self.nodes[-1].output[0] = inner
-            self._cast(inner, self.graph.output, TensorProto.FLOAT)
+            self._cast(inner, self.graph.output, _ONNX[self.io])
 
     def _write(self, node: Node) -> None:
         x = [self.renamed.get(name, name) for name in inputs_of(node)]
@@ -177,7 +190,3 @@ class _Writer:
     def _constant(self, name: str, value: Any) -> str:
         self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
         return name
-
-
-def _value(name: str, shape: list[str | int]) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)

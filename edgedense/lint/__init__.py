@@ -1,8 +1,8 @@
 """What TensorRT will do with an ONNX file, ours or another's, told before an engine is built.
 
 Rooms: ``file`` (an indexed view of the graph), ``read`` (ONNX to that view), ``device`` (TensorRT
-versions of a target), ``rule`` (what a rule is), ``numbers``, ``placement``, ``structure`` and
-``precision`` (the rules), ``report`` (findings), ``check`` (all of it).
+versions of a target), ``rule`` (what a rule is), ``numbers``, ``placement`` (with ``scales``),
+``structure`` and ``precision`` (the rules), ``report`` (findings), ``check`` (all of it).
 """
 
 from edgedense.lint.check import RULES, lint

@@ -170,4 +170,14 @@ class File:
 
     def _repeats(self, op: Op) -> bool:
         before = self.maker(op.input(0), QUANTIZE) if op.kind == DEQUANTIZE else None
-        return before is not None and before.inputs[1:] == op.inputs[1:]
+        if before is None:
+            return False
+        pairs = zip(before.inputs[1:], op.inputs[1:], strict=False)
+        return len(before.inputs) == len(op.inputs) and all(self._same(*pair) for pair in pairs)
+
+    def _same(self, one: str, other: str) -> bool:
+        """Whether two names stand for the same numbers."""
+        first, second = self.constant(one), self.constant(other)
+        if one == other or first is None or second is None:
+            return one == other
+        return first.type == second.type and np.array_equal(first.value, second.value)

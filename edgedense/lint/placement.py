@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from edgedense.lint.device import Device
 from edgedense.lint.file import (
@@ -16,40 +16,35 @@ from edgedense.lint.file import (
     Op,
 )
 from edgedense.lint.rule import Hit, Rule
+from edgedense.lint.scales import flow, listed, meeting, raw_inputs, scale_of
 
 _FLOAT_ONLY = ACTIVATIONS | {"BatchNormalization", "Softmax", "LogSoftmax", "Tanh", "Exp", "Erf"}
-_ENOUGH = 4  # of different scales to know that they differ; keeps the sets of long chains small
-Scale = float | str | None
-Scales = frozenset[Scale]
 
 
 def _concat_unequal(file: File, device: Device) -> Iterator[Hit]:
-    above, below = _flow(file)
+    above, below = flow(file)
     for op in _concats(file):
-        found = _meeting(op, above, below) - {None}
-        if len(found) > 1:
-            yield Hit(op, op.output, f"scales {_listed(found)}")
+        found = meeting(op, above, below) - {None}
+        if len(found) > 1 and not raw_inputs(op, above, below):
+            yield Hit(op, op.output, f"scales {listed(found)}")
 
 
 def _concat_partial(file: File, device: Device) -> Iterator[Hit]:
-    above, _ = _flow(file)
+    above, below = flow(file)
     for op in _concats(file):
-        found = [above.get(name, frozenset({None})) for name in op.inputs]
-        raw = sum(None in scales for scales in found)
-        if raw and any(scales - {None} for scales in found):
+        raw = raw_inputs(op, above, below)
+        if raw:
             yield Hit(op, op.output, f"{raw} of {len(op.inputs)} inputs not quantized")
 
 
 def _between_norm_and_relu(file: File, device: Device) -> Iterator[Hit]:
-    for op in _activation_quantizers(file):
-        if file.maker(op.input(0), "BatchNormalization") and _reads(file, op, ACTIVATIONS):
+    for op in _behind_norms(file):
+        if _reads(file, op, ACTIVATIONS):
             yield Hit(op, op.input(0))
 
 
 def _behind_norm(file: File, device: Device) -> Iterator[Hit]:
-    for op in _activation_quantizers(file):
-        if not file.maker(op.input(0), "BatchNormalization"):
-            continue
+    for op in _behind_norms(file):
         for reader in file.beyond(op):
             if reader.kind not in WEIGHTED and reader.kind not in ACTIVATIONS:
                 own = [next_.kind for next_ in file.read_by(reader.output)]
@@ -70,12 +65,28 @@ def _unneeded(file: File, device: Device) -> Iterator[Hit]:
         if (readers or ends) and all(reader.kind in _FLOAT_ONLY for reader in readers):
             kinds = sorted({reader.kind for reader in readers}) or ["the output"]
             yield Hit(op, op.input(0), f"{kind or 'input'} to {', '.join(kinds)}")
+    yield from _constants_unneeded(file)
+
+
+def _constants_unneeded(file: File) -> Iterator[Hit]:
+    for op in file.heads:
+        stored = file.stored(op.output) if op.input(0) in file.fixed else None
+        if stored is None or stored.type == "int32":  # which is another rule's
+            continue
+        readers = list(file.beyond(op)) if op.kind == QUANTIZE else list(file.read_by(op.output))
+        if readers and all(reader.kind in _FLOAT_ONLY for reader in readers):
+            kinds = sorted({reader.kind for reader in readers})
+            yield Hit(op, op.input(0), f"constant of {', '.join(kinds)}")
 
 
 def _double(file: File, device: Device) -> Iterator[Hit]:
     for op in _activation_quantizers(file):
-        if file.maker(op.input(0), DEQUANTIZE):
-            yield Hit(op, op.input(0))
+        before = file.dequantizer(op.input(0))
+        if before is None:
+            continue
+        # behind a pool or the like, the same numbers again round nothing
+        if before.output == op.input(0) or scale_of(file, before) != scale_of(file, op):
+            yield Hit(op, op.input(0), f"behind {before.name or before.output}")
 
 
 def _half_quantized(file: File, device: Device) -> Iterator[Hit]:
@@ -121,6 +132,20 @@ def _activation_quantizers(file: File) -> Iterator[Op]:
     return (op for op in file.ops if op.kind == QUANTIZE and op.input(0) not in file.fixed)
 
 
+def _behind_norms(file: File) -> Iterator[Op]:
+    """Quantizers of what BatchNormalization gives, but those that are its ReLU too."""
+    for op in _activation_quantizers(file):
+        if file.maker(op.input(0), "BatchNormalization") and not _rectifies(file, op):
+            yield op
+
+
+def _rectifies(file: File, op: Op) -> bool:
+    """Whether the lowest code stands for 0 (ONNX Runtime then drops the ReLU in front)."""
+    zero = file.constant(op.input(2))
+    lowest = {"int8": -128, "uint8": 0}.get(zero.type) if zero is not None else None
+    return zero is not None and lowest is not None and bool((zero.value == lowest).all())
+
+
 def _reads(file: File, op: Op, kinds: Iterable[str]) -> bool:
     return any(reader.kind in kinds for reader in file.beyond(op))
 
@@ -132,81 +157,20 @@ def _source(file: File, name: str) -> Op | None:
     return op
 
 
-def _meeting(op: Op, above: Mapping[str, Scales], below: Mapping[str, Scales]) -> Scales:
-    """Scales that meet in a concat.
-
-    They are those of its inputs, of its output, and of all other concats that read one of its
-    inputs before it is quantized (TensorRT pulls each such Q into the producer).
-    """
-    found = set(below.get(op.output, ()))
-    for name in op.inputs:
-        scales = above.get(name, frozenset({None}))
-        found |= scales
-        if scales == {None}:
-            found |= below.get(name, frozenset())
-    return frozenset(found)
-
-
-def _flow(file: File) -> tuple[dict[str, Scales], dict[str, Scales]]:
-    """Scales that a value has, and that it gets behind it, through concats and commuting ops.
-
-    None stands for a value that is not quantized.
-    """
-    above: dict[str, Scales] = {}
-    below: dict[str, Scales] = {}
-    nothing: Scales = frozenset({None})
-    for op in file.ops:
-        if op.kind == DEQUANTIZE:
-            above[op.output] = frozenset({_scale(file, op)})
-        elif op.kind == "Concat":
-            joined: Scales = frozenset().union(*(above.get(x, nothing) for x in op.inputs))
-            above[op.output] = _few(joined)
-        elif op.kind in COMMUTING:
-            above.update(dict.fromkeys(op.outputs, above.get(op.input(0), nothing)))
-    for op in reversed(file.ops):
-        if op.kind == QUANTIZE:
-            _add(below, op.input(0), frozenset({_scale(file, op)}))
-        elif op.kind == "Concat" or op.kind in COMMUTING:
-            for name in op.inputs if op.kind == "Concat" else op.inputs[:1]:
-                _add(below, name, below.get(op.output, frozenset()))
-    return above, below
-
-
-def _add(below: dict[str, Scales], name: str, scales: Scales) -> None:
-    below[name] = _few(below.get(name, frozenset()) | scales)
-
-
-def _few(scales: Scales) -> Scales:
-    if len(scales) <= _ENOUGH:
-        return scales
-    kept = sorted(scales - {None}, key=str)[:_ENOUGH]
-    return frozenset(kept) | (scales & {None})
-
-
-def _scale(file: File, op: Op) -> Scale:
-    values = file.scale(op)
-    return float(values.flat[0]) if values is not None and values.size else op.input(1)
-
-
-def _listed(scales: Scales) -> str:
-    shown = [f"{scale:.4g}" if isinstance(scale, float) else str(scale) for scale in scales]
-    return ", ".join(sorted(shown)[:3]) + (" …" if len(shown) > 3 else "")
-
-
 RULES: tuple[Rule, ...] = (
     Rule(
         "concat-unequal",
         "warning",
         "Every TensorRT pulls the Q behind a concat into each producer: with unequal scales it "
-        "requantizes, in a dense block O(layers²) times.",
+        "requantizes, in a dense block O(layers²) times; with no Q behind, it copies floats.",
         "Give all inputs and the output of all concats of a block one scale, or none of them Q/DQ.",
         _concat_unequal,
     ),
     Rule(
         "concat-partial",
         "warning",
-        "A concat is a plain copy in TensorRT: with only some inputs quantized it runs in floating "
-        "point, and the others were quantized for nothing.",
+        "A concat is a plain copy in TensorRT: with only some inputs quantized, and no Q behind, "
+        "it runs in floating point, and those inputs were quantized for nothing.",
         "Quantize all inputs of a concat with one scale, or none.",
         _concat_partial,
     ),

@@ -64,11 +64,18 @@ def _concat_single(file: File, device: Device) -> Iterator[Hit]:
 
 def _unfolded(file: File, device: Device) -> Iterator[Hit]:
     for op in file.ops:
-        maker = file.maker(op.input(0), *WEIGHTED) if op.kind == "BatchNormalization" else None
-        if maker is None or maker.input(1) not in file.fixed or op.input(0) in file.outputs:
-            continue
-        if len(file.read_by(op.input(0))) == 1:
-            yield Hit(op, op.input(0), f"behind {maker.name or maker.kind}")
+        name = op.input(0) if op.kind == "BatchNormalization" else ""
+        pair = False
+        while _only_read(file, name) and file.maker(name, QUANTIZE, DEQUANTIZE):
+            name, pair = file.makers[name].input(0), True
+        maker = file.maker(name, *WEIGHTED)
+        if maker is not None and maker.input(1) in file.fixed and _only_read(file, name):
+            across = ", with Q/DQ between" if pair else ""
+            yield Hit(op, name, f"behind {maker.name or maker.kind}{across}")
+
+
+def _only_read(file: File, name: str) -> bool:
+    return len(file.read_by(name)) == 1 and name not in file.outputs
 
 
 def _free_axes(file: File, device: Device) -> Iterator[Hit]:

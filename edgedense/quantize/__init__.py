@@ -2,8 +2,10 @@
 
 Rooms: ``observe`` (histograms), ``calibrate`` (the streaming pass), ``ranges`` (amax), ``concats``
 (what must share a scale), ``equalize`` and ``fullrange`` (the exact rewrites), ``prepare`` (these
-in their order), ``place`` (where the pairs go), ``verify`` (the files compute what they should),
-``options`` and ``stage`` (all of it).
+in their order), ``place`` (where the pairs go), ``forks`` and ``sensitivity`` (what each of them
+costs alone), ``labelled`` and ``budget`` (what must stay in floating point), ``choose`` (these
+where they are asked), ``verify`` (the files compute what they should), ``options`` and ``stage``
+(all of it).
 """
 
 from edgedense.quantize.options import QuantizeOptions

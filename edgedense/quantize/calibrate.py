@@ -13,15 +13,20 @@ from edgedense.distributed import gather, gather_rows
 from edgedense.errors import InputError
 from edgedense.graph.nodes import Graph
 from edgedense.graph.run import GraphRunner
+from edgedense.quantize.float_range import Extents, Reach, from_arrays, to_arrays, union
 from edgedense.quantize.observe import Histogram
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Histograms by value name, and the content hashes of the images that were seen."""
+    """Histograms by value name, and the content hashes of the images that were seen.
+
+    ``extents`` are those of the graph's values in floating point, also of those without histogram.
+    """
 
     histograms: dict[str, Histogram]
     content: tuple[str, ...]
+    extents: Extents
 
 
 def calibrate(graph: Graph, values: Iterable[str], batches: Iterable[Batch]) -> Calibration:
@@ -31,23 +36,29 @@ def calibrate(graph: Graph, values: Iterable[str], batches: Iterable[Batch]) -> 
     Errors: InputError where a value is not finite.
     """
     histograms = {name: Histogram() for name in values}
-    runner = GraphRunner(graph)
+    runner, reach = GraphRunner(graph), Reach(graph)
     content: list[str] = []
 
     def observe(name: str, value: Tensor) -> None:
+        reach.observe(name, value)
         if name in histograms:
             try:
                 histograms[name].add(value)
             except ArithmeticError as error:
-                raise InputError(
-                    f"{name} has {error} in calibration",
-                    "Check --preprocess; the weights themselves are finite.",
-                ) from error
+                raise unfit(name, str(error)) from error
 
     for batch in batches:
         runner(batch.images, observe)
         content.extend(batch.content)
-    return Calibration(histograms, tuple(content))
+    return Calibration(histograms, tuple(content), reach.extents)
+
+
+def unfit(name: str, found: str) -> InputError:
+    """The error where value ``name`` has what no range can hold."""
+    return InputError(
+        f"{name} has {found} in calibration",
+        "Check --preprocess; the weights themselves are finite.",
+    )
 
 
 def gathered(mine: Calibration, batch_size: int) -> Calibration:
@@ -57,9 +68,11 @@ def gathered(mine: Calibration, batch_size: int) -> Calibration:
     the first :class:`Finished` is raised.
     """
     parts = gather({name: found.to_array() for name, found in mine.histograms.items()})
+    extents = gather(to_arrays(mine.extents))
     content = gather_rows({"content": np.array(mine.content, "U64")}, batch_size)["content"]
     whole = {name: Histogram() for name in mine.histograms}
     for part in parts or ():
         for name, array in part.items():
             whole[name].merge(Histogram.from_array(array))
-    return Calibration(whole, tuple(map(str, content)))
+    reached = union(*map(from_arrays, extents or ()))
+    return Calibration(whole, tuple(map(str, content)), reached)

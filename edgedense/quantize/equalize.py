@@ -6,7 +6,7 @@ own: whatever affine change a concat's channel undergoes, every reader can undo.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,7 +34,7 @@ _NARROWEST = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """Least and largest value of each channel in calibration, float64 (channels,)."""
+    """The least and the largest value of each channel that gets a code, float64 (channels,)."""
 
     low: Double
     high: Double
@@ -46,43 +46,59 @@ def producers(graph: Graph) -> tuple[str, ...]:
 
 
 def equalize(graph: Graph, spans: Mapping[str, Span]) -> Graph:
-    """The same function with every channel of every concat within [-1, 1] on calibration images.
+    """The same function with the span of every channel of every concat brought to [-1, 1].
 
     With centre m and half-range r of a channel, its producer gives (x - m) / r, and each reader
-    takes a * r and b + a * m for its affine a * x + b. Where a ReLU or a padded layer stands
-    between, the channel is scaled only. Families that cannot be rewritten stay as they are.
+    takes a * r and b + a * m for its affine a * x + b. Behind a ReLU the span begins at 0, so that
+    the ReLU becomes max(x, -1) of all channels. Where a padded layer stands between, the channel is
+    scaled only. Families that cannot be rewritten stay as they are: see :func:`equalizable`.
     """
+    nodes = {node.name: node for node in graph.nodes}
+    for family, routes in _equalizable(graph):
+        widest = max(float(np.max(_reach(spans[name]))) for name in family.producers)
+        for name, route in routes.items():
+            _rewrite(nodes, route, spans[name], family.readings[name], widest)
+    return replace(graph, nodes=tuple(nodes[node.name] for node in graph.nodes))
+
+
+def equalizable(graph: Graph) -> tuple[str, ...]:
+    """Names of the producers that :func:`equalize` rewrites."""
+    return tuple(name for family, _ in _equalizable(graph) for name in family.producers)
+
+
+def _equalizable(graph: Graph) -> Iterator[tuple[Family, dict[str, _Route]]]:
     nodes = {node.name: node for node in graph.nodes}
     users = graph.readers()
     for family in families(graph):
         routes = {name: _route(name, nodes, users) for name in family.producers}
-        if all(routes.values()) and _readable(family, nodes):
-            widest = max(float(np.max(_reach(spans[name]))) for name in family.producers)
-            for name, route in routes.items():
-                if route is not None:
-                    _rewrite(nodes, route, spans[name], family.readings[name], widest)
-    return replace(graph, nodes=tuple(nodes[node.name] for node in graph.nodes))
+        found = {name: route for name, route in routes.items() if route is not None}
+        if len(found) == len(routes) and _readable(family, nodes):
+            yield family, found
 
 
 @dataclass(frozen=True)
 class _Route:
-    """Where a producer's values come from: a node with weights, and whether they may be shifted."""
+    """Where a producer's values come from: a node with weights, and whether they may be shifted.
+
+    ``relu`` is a ReLU on the way, or None.
+    """
 
     source: str
     shifts: bool
+    relu: str | None
 
 
 def _route(name: str, nodes: Mapping[str, Node], users: Mapping[str, list[str]]) -> _Route | None:
     """Back through what commutes with a change of scale; None where something else is met."""
-    shifts = True
+    shifts, relu = True, None
     while True:
         node = nodes.get(name)
         if isinstance(node, Conv | ConvTranspose):
-            return _Route(name, shifts)
+            return _Route(name, shifts, relu)
         if isinstance(node, Relu):
-            shifts = False
             if node.low != 0.0:
                 return None
+            shifts, relu = shifts and relu is None, node.name
         elif isinstance(node, Pool):
             shifts = shifts and (node.kind == "max" or node.padding == 0)
         elif isinstance(node, Pad):
@@ -108,11 +124,18 @@ def _rewrite(
     nodes: dict[str, Node], route: _Route, span: Span, readings: tuple[Reading, ...], widest: float
 ) -> None:
     shifts = route.shifts and all(_takes_shift(nodes[r.node]) for r in readings)
-    centre = (span.low + span.high) / 2 if shifts else np.zeros_like(span.low)
-    half = (span.high - span.low) / 2 if shifts else _reach(span)
+    low = np.zeros_like(span.low) if route.relu else span.low
+    half = (span.high - low) / 2 if shifts else _reach(span)
     half = np.maximum(half, _NARROWEST * (widest or 1.0))
+    centre = np.zeros_like(low)
+    if shifts:
+        centre = half if route.relu else (low + span.high) / 2
     source = nodes[route.source]
     assert isinstance(source, Conv | ConvTranspose)
+    if shifts and route.relu:
+        relu = nodes[route.relu]
+        assert isinstance(relu, Relu)
+        nodes[route.relu] = replace(relu, low=-1.0)
     nodes[route.source] = scaled_outputs(source, 1 / half, -centre / half)
     for reading in readings:
         nodes[reading.node] = _undone(nodes[reading.node], reading.offset, half, centre)

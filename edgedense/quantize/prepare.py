@@ -13,20 +13,27 @@ from torch import Tensor
 
 from edgedense.data import Batch, ImageSet, Preprocess, batches
 from edgedense.distributed import share
-from edgedense.graph.nodes import Graph
+from edgedense.graph.nodes import Graph, Weighted
 from edgedense.graph.run import GraphRunner
 from edgedense.progress import SILENT, Progress
-from edgedense.quantize.calibrate import Calibration, calibrate, gathered
+from edgedense.quantize.calibrate import Calibration, calibrate, gathered, unfit
 from edgedense.quantize.concats import families
-from edgedense.quantize.equalize import Span, equalize, producers
+from edgedense.quantize.equalize import equalizable, equalize, producers
+from edgedense.quantize.float_range import Extents, Reach, moved_extents
 from edgedense.quantize.fullrange import movables, move
+from edgedense.quantize.migrate import Moments, migratables, migrate
 from edgedense.quantize.observe import Histogram
 from edgedense.quantize.options import QuantizeOptions
-from edgedense.quantize.place import quantized_nodes, representable
+from edgedense.quantize.pixels import PIXELS, exact_pixels
+from edgedense.quantize.place import quantized_nodes, representable, weight_scales
 from edgedense.quantize.ranges import choose_amax
+from edgedense.quantize.rounding import groups, moved_down, observe_inputs, roundable, rounded
+from edgedense.quantize.spans import ChannelHistograms, spans
 
 SYMMETRIC, FULL_RANGE = 127, 255  # steps between 0 and the largest value
-_LEAST_SPAN_IMAGES = 16
+_LEAST_SURVEYED = 16
+_ROUNDING_IMAGES = 128
+_ROUNDING_BYTES = 1 << 28  # of second moments at once: more images are seen anew
 _PIXELS_AT_ONCE = 8 * 224 * 224
 
 
@@ -35,14 +42,19 @@ class Prepared:
     """``graph`` in FP32, the ``scales`` of its INT8 values, and what calibration saw.
 
     ``amax`` are the ranges that the scales come from: [0, amax] of the values in ``moved``, which
-    have all 256 codes for it, and [-amax, amax] of the others.
+    have all 256 codes for it, and [-amax, amax] of the others. ``weights`` are layers of ``graph``
+    with weights rounded for their outputs; others are rounded to nearest. ``extents`` are those of
+    the values of ``graph``, ``plain`` those of the graph before it was rewritten.
     """
 
     graph: Graph
     scales: Mapping[str, float]
     amax: Mapping[str, float]
     moved: tuple[str, ...]
+    weights: Mapping[str, Weighted]
     seen: Calibration
+    extents: Extents
+    plain: Extents
 
 
 def prepare(
@@ -52,29 +64,118 @@ def prepare(
     options: QuantizeOptions,
     progress: Progress = SILENT,
 ) -> Prepared:
-    """Equalize (placement ``block``), calibrate, and move what a ReLU made positive."""
+    """Rewrite what quantizes badly, calibrate, move what a ReLU made positive, round the weights.
+
+    Effort ``fast`` neither migrates nor rounds for the outputs.
+    """
     size = _batch_size(preprocess)
-    concats: tuple[str, ...] = ()
-    if options.placement == "block":
-        few = replace(sample, items=sample.items[: max(_LEAST_SPAN_IMAGES, len(sample) // 4)])
-        stream = batches(few, preprocess, size, progress=progress, label="equalize")
-        graph = equalize(graph, _spans(graph, stream))
-        concats = producers(graph)
-    chosen = quantized_nodes(graph, options.skip)
+    graph = exact_pixels(graph, preprocess, options.skip)
+    names = [node.name for node in quantized_nodes(graph, options.skip)]
+    surveyed = None
+    if options.placement == "block" or options.effort != "fast":
+        # the ends of a concat's spans clip: these must have seen what can come
+        count = len(sample) if options.placement == "block" else len(sample) // 4
+        few = replace(sample, items=sample.items[: max(_LEAST_SURVEYED, count)])
+        stream = batches(few, preprocess, size, progress=progress, label="survey")
+        surveyed = _survey(graph, stream, options)
+        best = spans(graph, surveyed.channels) if options.placement == "block" else {}
+        graph = migrate(graph, surveyed.moments, names if options.effort != "fast" else ())
+        graph = equalize(graph, best) if best else graph
+    concats = producers(graph) if options.placement == "block" else ()
     mine = replace(sample, items=share(sample.items, size))
     stream = batches(mine, preprocess, size, progress=progress, label="calibrate")
-    values = [*(node.input for node in chosen), *concats]
+    values = [*(node.input for node in quantized_nodes(graph, options.skip)), *concats]
     seen = gathered(calibrate(graph, values, stream), size)
-    names = {node.name for node in chosen}
     moved = tuple(m.value for m in movables(graph) if m.reader in names)
+    amax, scales = _ranges(graph, seen, moved, concats, options)
+    steps = {name: scales[name] for name in moved}
+    weights: dict[str, Weighted] = {}
+    if options.effort != "fast":
+        few = replace(sample, items=sample.items[:_ROUNDING_IMAGES])
+        weights = _round(graph, few, preprocess, options, steps, progress)
+    extents = moved_extents(seen.extents, graph, steps)
+    plain = surveyed.reach.extents if surveyed else seen.extents
+    return Prepared(move(graph, steps), scales, amax, moved, weights, seen, extents, plain)
+
+
+@dataclass(frozen=True)
+class _Survey:
+    """What the rewrites need to know: of ReLUs, of channels of concats, of all values."""
+
+    moments: dict[str, Moments]
+    channels: dict[str, ChannelHistograms]
+    reach: Reach
+
+
+def _survey(graph: Graph, stream: Iterator[Batch], options: QuantizeOptions) -> _Survey:
+    widths, runner = graph.widths(), GraphRunner(graph)
+    relus = [found.relu for found in migratables(graph)] if options.effort != "fast" else []
+    wanted = frozenset(producers(graph) if options.placement == "block" else ())
+    found = _Survey({name: Moments(widths[name]) for name in relus}, {}, Reach(graph))
+
+    def observe(name: str, value: Tensor) -> None:
+        found.reach.observe(name, value)
+        if name in found.moments:
+            found.moments[name].add(value)
+        if name in wanted:
+            if name not in found.channels:
+                found.channels[name] = ChannelHistograms(value)
+            found.channels[name].add(value)
+
+    for batch in stream:
+        runner(batch.images, observe)
+    for name, extent in found.reach.extents.items():
+        if not np.isfinite(extent.peak):
+            raise unfit(name, "values that are not finite")
+    return found
+
+
+def _ranges(
+    graph: Graph,
+    seen: Calibration,
+    moved: Iterable[str],
+    concats: Iterable[str],
+    options: QuantizeOptions,
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Range and scale of each INT8 value, by name."""
+    known = dict.fromkeys(equalizable(graph) if concats else (), 1.0)
     histograms = {**seen.histograms, **_joined(graph, seen.histograms, concats)}
+    full = frozenset(moved)
     amax, scales = {}, {}
     for name, histogram in histograms.items():
-        levels = FULL_RANGE if name in moved else SYMMETRIC
-        amax[name] = choose_amax(histogram, options.calibrator, options.percentile, levels)
-        scales[name] = float(representable(amax[name] / levels, name))
-    graph = move(graph, {name: scales[name] for name in moved})
-    return Prepared(graph, scales, amax, moved, seen)
+        levels = FULL_RANGE if name in full else SYMMETRIC
+        best = choose_amax(histogram, options.calibrator, options.percentile, levels)
+        amax[name] = SYMMETRIC if name == PIXELS else known.get(name, best)
+        scales[name] = float(representable(amax[name] / levels, name, options.rest))
+    return amax, scales
+
+
+def _round(
+    graph: Graph,
+    sample: ImageSet,
+    preprocess: Preprocess,
+    options: QuantizeOptions,
+    steps: Mapping[str, float],
+    progress: Progress,
+) -> dict[str, Weighted]:
+    """The quantized layers with their weights rounded for the outputs; ``steps`` of moved values.
+
+    The images are seen once for each ``_ROUNDING_BYTES`` of second moments.
+    """
+    nodes = {node.name: node for node in move(graph, steps).weighted()}
+    down = moved_down(graph, steps)
+    wanted = [node for node in quantized_nodes(graph, options.skip) if roundable(node)]
+    lots = list(groups(wanted, _ROUNDING_BYTES))
+    found = {}
+    for number, lot in enumerate(lots, 1):
+        label = "round weights" + (f" {number}/{len(lots)}" if len(lots) > 1 else "")
+        size = _batch_size(preprocess)
+        stream = batches(sample, preprocess, size, progress=progress, label=label)
+        inputs = observe_inputs(graph, lot, len(sample), stream, options.seed)
+        for name in lot:
+            scale = weight_scales(nodes[name], options.rest)
+            found[name] = rounded(nodes[name], scale, inputs.pop(name), down.get(name, 0.0))
+    return found
 
 
 def _joined(
@@ -88,23 +189,6 @@ def _joined(
             whole.merge(histograms[name])
         found.update(dict.fromkeys(family.producers, whole))
     return found
-
-
-def _spans(graph: Graph, stream: Iterator[Batch]) -> dict[str, Span]:
-    spans: dict[str, Span] = {}
-    wanted, runner = set(producers(graph)), GraphRunner(graph)
-
-    def observe(name: str, value: Tensor) -> None:
-        if name in wanted:
-            low = value.amin((0, 2, 3)).double().numpy()
-            high = value.amax((0, 2, 3)).double().numpy()
-            if name in spans:
-                low, high = np.minimum(low, spans[name].low), np.maximum(high, spans[name].high)
-            spans[name] = Span(low, high)
-
-    for batch in stream:
-        runner(batch.images, observe)
-    return spans
 
 
 def _batch_size(preprocess: Preprocess) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import time
@@ -20,14 +19,27 @@ from edgedense.engines.pytorch import interface_of
 from edgedense.engines.reference import RecordedReference, save_reference
 from edgedense.errors import InputError
 from edgedense.graph.export import Float, export_onnx
+from edgedense.graph.export_integer import export_integer
 from edgedense.graph.lower import lower
 from edgedense.graph.nodes import Array, Graph
 from edgedense.graph.run import GraphRunner
 from edgedense.progress import SILENT, Progress
+from edgedense.quantize.budget import Budget
+from edgedense.quantize.choose import check_names, choose
+from edgedense.quantize.float_range import Extents, Reach, check_fp16, facts, union
+from edgedense.quantize.labelled import labelled_set
 from edgedense.quantize.options import QuantizeOptions
-from edgedense.quantize.place import place_block, place_conv, quantized_nodes
+from edgedense.quantize.place import quantized_nodes
 from edgedense.quantize.prepare import Prepared, prepare
-from edgedense.quantize.verify import check_fp32, check_onnx, decibels, pytorch_logits
+from edgedense.quantize.sensitivity import SENSITIVITY_FILE, Sensitivity
+from edgedense.quantize.verify import (
+    check_fp32,
+    check_integer,
+    check_onnx,
+    decibels,
+    pytorch_logits,
+    shaken,
+)
 
 STAGE = "quantize"
 MIN_IMAGES = 16
@@ -40,6 +52,7 @@ class QuantizeReport:
 
     onnx: str
     placement: str
+    effort: str
     calibrator: str
     images: int
     sqnr_db: float
@@ -49,10 +62,15 @@ class QuantizeReport:
     skipped: tuple[str, ...]
     agreement_db: dict[str, float]
     file_bytes: dict[str, int]
+    warnings: tuple[str, ...]
+    float_concats: tuple[str, ...]
+    sensitivity: Sensitivity | None
+    budget: Budget | None
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return asdict(self)
+        """As plain JSON values; the sensitivity's summary only, the rest has a file of its own."""
+        summary = self.sensitivity.summary() if self.sensitivity else None
+        return {**asdict(replace(self, sensitivity=None)), "sensitivity": summary}
 
 
 def quantize(
@@ -63,14 +81,17 @@ def quantize(
     options: QuantizeOptions | None = None,
     reference: RecordedReference | None = None,
     progress: Progress = SILENT,
+    evaluation: ImageSet | None = None,
 ) -> QuantizeReport:
     """Quantize ``model`` and write the artifact ``destination``.
 
     ``reference`` holds FP32 logits of an evaluation set; they travel along, so that a device can
-    validate without PyTorch. Nothing is written before the files were seen to compute what
-    PyTorch (FP32) and the simulation (INT8) compute.
-    Errors: InputError for too few images, an unknown ``skip``, channels or an input size that do
-    not fit, and with ``rest="fp16"`` for a network that does not compute the same in FP16.
+    validate without PyTorch. ``evaluation`` are labelled images for the accuracy budget, where
+    there is one; without them the calibration images tell. Nothing is written before the files
+    were seen to compute what PyTorch (FP32) and the simulation (INT8) compute.
+    Errors: InputError for too few images, an unknown ``skip`` or dense block, a budget that the
+    labelled images cannot show, channels or an input size that do not fit, and with
+    ``rest="fp16"`` for a network that does not compute the same in FP16.
     """
     started = time.perf_counter()
     options = options or QuantizeOptions()
@@ -79,14 +100,18 @@ def quantize(
     description = describe(model.spec, preprocess.input_size)
     sample = draw_calibration(calibration, options)
     graph = lower(model.network, preprocess.input_size)
-    _check_skip(graph, options.skip)
+    check_names(graph, options)
+    interface = interface_of(model.spec, preprocess.input_size)
+    labelled = labelled_set(sample, evaluation, interface, options.max_drop_pp, progress)
     prepared = prepare(graph, sample, preprocess, options, progress)
     if reference is not None:
         names = [item.name for item in sample.items]
         refuse_overlap(prepared.seen.content, reference.content, names)
-    place = place_block if options.placement == "block" else place_conv
-    placed = place(prepared.graph, prepared.scales, options.skip)
+    chosen = choose(prepared, sample, preprocess, options, labelled, progress)
+    placed = chosen.placed
     judged = _judge(model, prepared.graph, placed, sample, preprocess)
+    extents = {"plain": prepared.plain, "int8": union(prepared.extents, judged.extents)}
+    warnings = check_fp16(*extents.values()) if options.rest == "fp16" else ()
     golden = judged.first(artifact.GOLDEN_IMAGES[model.spec.task])
     with artifact.create(
         destination,
@@ -96,33 +121,49 @@ def quantize(
         preprocess=preprocess.to_dict(),
         seed=options.seed,
     ) as draft:
-        interface = interface_of(model.spec, preprocess.input_size)
+        interface = replace(interface, dtype="float16" if options.io == "fp16" else "float32")
         draft.interface = interface.to_dict()
         draft.model = description
         metadata = {
             "edgedense.preprocess": json.dumps(preprocess.to_dict()),
             "edgedense.activation": model.spec.activation,
         }
-        paths = _export(graph, placed, draft.path, metadata, options.rest)
-        agreement = check_onnx(paths, interface, golden.images, golden.fp32, golden.simulated)
+        paths = _export(graph, placed, draft.path, metadata, options)
+        agreement = check_onnx(
+            paths, interface, golden.images, golden.fp32, golden.simulated, golden.twin
+        )
+        path = paths["int8.cpu"] = draft.path / "int8.cpu.onnx"
+        written = export_integer(placed, path, metadata)
+        agreement["int8.cpu"] = check_integer(path, interface, written, golden.images, golden.fp32)
         path = draft.path / artifact.GOLDEN_FILE
         np.savez(path, images=golden.images, logits=golden.fp32)
         record = _record(model, prepared, sample)
+        if chosen.budget is not None:
+            record["budget"] = chosen.budget.to_dict()
+        if chosen.sensitivity is not None:
+            found = chosen.sensitivity.to_dict()
+            artifact.write_json(draft.path / SENSITIVITY_FILE, found)
+        record["float_range"] = {name: facts(found) for name, found in extents.items()}
         artifact.write_json(draft.path / artifact.CALIBRATION_FILE, record)
         if reference is not None:
             save_reference(draft.path / artifact.REFERENCE_FILE, reference)
         report = QuantizeReport(
             onnx=str(destination / f"int8.{options.rest}.onnx"),
             placement=options.placement,
+            effort=options.effort,
             calibrator=options.calibrator,
             images=len(sample),
             sqnr_db=decibels(judged.fp32, judged.simulated),
             seconds=time.perf_counter() - started,
             artifact=str(destination),
-            quantized=len(quantized_nodes(graph, options.skip)),
-            skipped=options.skip,
+            quantized=len(quantized_nodes(graph, chosen.skip)),
+            skipped=chosen.skip,
             agreement_db=agreement,
             file_bytes={name: path.stat().st_size for name, path in paths.items()},
+            warnings=warnings,
+            float_concats=chosen.float_concats,
+            sensitivity=chosen.sensitivity,
+            budget=chosen.budget,
         )
         draft.report = report.to_dict()
     return report
@@ -145,25 +186,21 @@ def draw_calibration(calibration: ImageSet, options: QuantizeOptions) -> ImageSe
 
 @dataclass(frozen=True)
 class _Judged:
-    """Images with their logits from PyTorch and from the simulation."""
+    """Images, their logits from PyTorch and from the simulation, and the latter's ``extents``.
+
+    ``twin`` are the logits of the simulation with its parameters shaken.
+    """
 
     images: Array
     fp32: Array
     simulated: Array
+    twin: Array
+    extents: Extents
 
     def first(self, count: int) -> _Judged:
         """The first ``count`` of them."""
-        return _Judged(self.images[:count], self.fp32[:count], self.simulated[:count])
-
-
-def _check_skip(graph: Graph, skip: tuple[str, ...]) -> None:
-    names = [node.name for node in graph.weighted()]
-    for name in skip:
-        if name not in names:
-            close = difflib.get_close_matches(name, names, 3) or names[:3]
-            raise InputError(
-                f"--skip {name}: no such convolution", f"Nearest: {', '.join(close)}, …"
-            )
+        images, fp32, simulated = self.images[:count], self.fp32[:count], self.simulated[:count]
+        return _Judged(images, fp32, simulated, self.twin[:count], self.extents)
 
 
 def _judge(
@@ -172,24 +209,32 @@ def _judge(
     count = _JUDGED_IMAGES[model.spec.task]
     picked = replace(sample, items=sample.items[:: max(1, len(sample) // count)])
     images = next(iter(batches(picked, preprocess, count))).images
-    whole, simulation = GraphRunner(graph), GraphRunner(placed)
+    whole, simulation, reach = GraphRunner(graph), GraphRunner(placed), Reach(placed)
     parts = np.array_split(images, math.ceil(len(images) / artifact.GOLDEN_IMAGES[model.spec.task]))
     fp32 = np.concatenate([pytorch_logits(model.network, part) for part in parts])
     check_fp32(fp32, np.concatenate([whole(part) for part in parts]), "the deployed graph")
-    return _Judged(images, fp32, np.concatenate([simulation(part) for part in parts]))
+    simulated = np.concatenate([simulation(part, reach.observe) for part in parts])
+    twin = GraphRunner(shaken(placed))
+    shaky = np.concatenate([twin(part) for part in parts])
+    return _Judged(images, fp32, simulated, shaky, reach.extents)
 
 
 def _export(
-    graph: Graph, placed: Graph, directory: Path, metadata: dict[str, str], rest: Float
+    graph: Graph,
+    placed: Graph,
+    directory: Path,
+    metadata: dict[str, str],
+    options: QuantizeOptions,
 ) -> dict[str, Path]:
     # with rest="fp32" nothing may depend on whether the network fits into FP16
-    types: tuple[Float, ...] = ("fp32", "fp16") if rest == "fp16" else ("fp32",)
+    types: tuple[Float, ...] = ("fp32", "fp16") if options.rest == "fp16" else ("fp32",)
     paths = {}
     for float_type in types:
+        io = options.io if float_type == "fp16" else "fp32"
         for prefix, source in (("", graph), ("int8.", placed)):
             name = f"{prefix}{float_type}"
             paths[name] = directory / f"{name}.onnx"
-            export_onnx(source, paths[name], float_type, metadata)
+            export_onnx(source, paths[name], float_type, metadata, io)
     return paths
 
 

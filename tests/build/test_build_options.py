@@ -47,7 +47,8 @@ def test_other_options_that_cannot_be(options: BuildOptions) -> None:
 
 @pytest.mark.parametrize(
     ("target", "precision", "rest", "name"),
-    [("cpu", "int8", None, "int8.fp32.onnx"), ("rtx-ada", "int8", None, "int8.fp16.onnx"),
+    [("cpu", "int8", None, "int8.cpu.onnx"), ("cpu", "int8", "fp32", "int8.fp32.onnx"),
+     ("rtx-ada", "int8", None, "int8.fp16.onnx"),
      ("t4", "int8", "fp32", "int8.fp32.onnx"), ("t4", "fp16", None, "fp16.onnx"),
      ("cpu", "fp32", "fp16", "fp32.onnx")],
 )  # fmt: skip

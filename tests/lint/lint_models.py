@@ -175,3 +175,19 @@ def all_of(*edits: Edit) -> Edit:
             one(model)
 
     return edit
+
+
+def parsed(model: onnx.ModelProto) -> bool:
+    """Whether the parser of TensorRT-RTX takes it."""
+    import tensorrt_rtx as trt
+
+    class Quiet(trt.ILogger):
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            pass
+
+    builder = trt.Builder(Quiet())
+    network = builder.create_network(0)
+    return bool(trt.OnnxParser(network, Quiet()).parse(model.SerializeToString()))

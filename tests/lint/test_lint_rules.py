@@ -20,6 +20,7 @@ from lint_models import (
     insert,
     node,
     pair_of,
+    parsed,
     places,
     put,
     wire,
@@ -185,36 +186,6 @@ def test_a_file_that_keeps_every_rule(rest: Any, tmp_path: Path) -> None:
     assert all(f.severity == "info" for f in findings)
 
 
-@pytest.mark.parametrize("chained", [False, True])
-def test_block_placement_with_one_scale_keeps_every_rule(chained: bool, tmp_path: Path) -> None:
-    assert found_in(block(chained), tmp_path / "x.onnx") == ()
-
-
-@pytest.mark.parametrize("chained", [False, True])
-def test_one_unequal_scale_is_found_where_it_is_joined(chained: bool, tmp_path: Path) -> None:
-    findings = found_in(block(chained, outer=0.06), tmp_path / "x.onnx")
-    assert [(f.rule, f.node, f.detail) for f in findings] == [
-        ("concat-unequal", "concat2", "scales 0.05, 0.06")
-    ]
-
-
-@pytest.mark.parametrize("chained", [False, True])
-def test_a_scale_for_each_concat_requantizes_what_they_share(chained: bool, tmp_path: Path) -> None:
-    findings = found_in(cloned(chained), tmp_path / "x.onnx")
-    assert places(findings, "concat-unequal") == ["concat1", "concat2"]
-    same = found_in(cloned(chained, (0.05, 0.05)), tmp_path / "x.onnx")
-    assert places(same, "concat-unequal") == []
-
-
-def test_a_pool_between_does_not_hide_a_scale(tmp_path: Path) -> None:
-    b = Builder()
-    made = b.pair(b.conv(b.pair("x"), 32, 32, "a"), 0.01)
-    pooled = b.op("MaxPool", [made], "pool", kernel_shape=[1, 1])
-    other = b.pair(b.conv("x.dq", 32, 32, "b"), 0.02)
-    b.op("Concat", [pooled, other], "concat", axis=1)
-    assert places(found_in(b.model("concat"), tmp_path / "x.onnx"), "concat-unequal") == ["concat"]
-
-
 @pytest.mark.parametrize(
     ("inputs", "outputs", "found"),
     [(32, 64, None), (32, 48, "info"), (16, 32, "info"), (24, 32, "warning"), (40, 12, "warning")],
@@ -316,21 +287,6 @@ def test_every_rule_is_broken_by_some_test() -> None:
 # what TensorRT's own parser says of the same files
 REFUSED = {"zero-point-nonzero", "scale-not-positive", "scale-shape", "int32-bias", "code-type",
            "mixed-floats", "integer-operator"}  # fmt: skip
-
-
-def parsed(model: onnx.ModelProto) -> bool:
-    import tensorrt_rtx as trt
-
-    class Quiet(trt.ILogger):
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-
-        def log(self, severity: Any, message: str) -> None:
-            pass
-
-    builder = trt.Builder(Quiet())
-    network = builder.create_network(0)
-    return bool(trt.OnnxParser(network, Quiet()).parse(model.SerializeToString()))
 
 
 @pytest.mark.rtx

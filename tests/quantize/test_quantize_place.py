@@ -46,9 +46,17 @@ def test_representable_keeps_what_fits_and_has_a_floor() -> None:
     assert representable(65504.0, "x") == 65504
 
 
-def test_a_scale_beyond_fp16_names_its_tensor() -> None:
-    with pytest.raises(InputError, match=r"norm5\.relu: an INT8 scale of 7.5e\+04"):
-        representable(75_000.0, "norm5.relu")
+def test_a_scale_beyond_fp16_is_left_alone_for_fp32_files() -> None:
+    scales = np.array([75_000.1, 0.1, 1e-9])
+    found = representable(scales, "norm5.relu", "fp32")
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, scales.astype(np.float32))
+    assert representable(0.0, "norm5.relu", "fp32") > 0
+    with pytest.raises(InputError, match=r"norm5\.relu: an INT8 scale of 7.5e\+04") as caught:
+        representable(scales, "norm5.relu")
+    assert "--rest fp32" in caught.value.remedy
+    with pytest.raises(InputError, match=r"norm5\.relu: an INT8 scale of inf"):
+        representable(np.inf, "norm5.relu", "fp32")
 
 
 @settings(deadline=None, max_examples=60)

@@ -56,6 +56,7 @@ def test_files_of_the_artifact(made: artifact.Artifact) -> None:
         "fp16.onnx",
         "fp32.onnx",
         "golden.npz",
+        "int8.cpu.onnx",
         "int8.fp16.onnx",
         "int8.fp32.onnx",
     ]
@@ -235,7 +236,7 @@ def test_a_network_beyond_fp16_works_with_rest_fp32_as_its_message_says(
     assert "--rest fp32" in error.remedy
     options = replace(OPTIONS, rest="fp32")
     report = quantize(big(factor), images, GREY, tmp_path / "x", options)
-    assert set(report.file_bytes) == {"fp32", "int8.fp32"}
+    assert set(report.file_bytes) == {"fp32", "int8.fp32", "int8.cpu"}
     assert report.sqnr_db > (20 if factor < 1e6 else 0)
 
 
@@ -293,6 +294,34 @@ def test_a_wrong_file_is_seen_and_nothing_stays_behind(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("constant", "factor"),
+    [
+        ("denseblock1.denselayer1.norm1.relu.qdq.codes.scale", 4.0),
+        ("denseblock1.denselayer2.conv1.codes.weight.scale", 1.5),
+        ("logits.weight.scale", 1.5),
+    ],
+)
+def test_a_wrong_integer_file_is_seen_and_nothing_stays_behind(
+    constant: str,
+    factor: float,
+    images: ImageSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    honest = stage.export_integer
+
+    def export(graph: Any, path: Path, metadata: dict[str, str]) -> Any:
+        written = honest(graph, path, metadata)
+        spoil(path, constant, factor)
+        return written
+
+    monkeypatch.setattr(stage, "export_integer", export)
+    with pytest.raises(EdgedenseError, match=r"int8\.cpu\.onnx against the simulation"):
+        quantize(model(), images, GREY, tmp_path / "x", OPTIONS)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_lowering_that_computes_something_else_is_seen(
     images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,7 +352,7 @@ def test_a_simulation_that_is_not_finite_passes_nothing(
     interface = Interface.from_dict(made.manifest.interface)
     paths = {name: made.file(f"{name}.onnx") for name in ("fp32", "int8.fp32")}
     with pytest.raises(EdgedenseError):
-        check_onnx(paths, interface, x, fp32, fp32 * np.float32("nan"))
+        check_onnx(paths, interface, x, fp32, fp32 * np.float32("nan"), fp32)
 
 
 def test_decibels() -> None:

@@ -33,13 +33,27 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Api]:
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Artifact:
+def source(source_of: Callable[[str], Artifact]) -> Artifact:
     """A quantize artifact whose ONNX files are only names."""
-    with artifact.create(tmp_path / "quantized", "quantize", parents={}, options={}) as draft:
+    return source_of("float32")
+
+
+@pytest.fixture
+def source_of(tmp_path: Path) -> Callable[[str], Artifact]:
+    """Such an artifact, made for a type of the ends."""
+
+    def make(dtype: str) -> Artifact:
+        _quantized(tmp_path / "quantized", dtype)
+        return artifact.read(tmp_path / "quantized")
+
+    return make
+
+
+def _quantized(path: Path, dtype: str) -> None:
+    with artifact.create(path, "quantize", parents={}, options={}) as draft:
         for name in ("fp32", "fp16", "int8.fp32", "int8.fp16"):
             (draft.path / f"{name}.onnx").write_bytes(name.encode())
         (draft.path / "golden.npz").write_bytes(b"golden")
         (draft.path / "calibration.json").write_text('{"content": []}')
-        draft.interface = Interface("images", (3, 4, 4), "logits", (10,)).to_dict()
+        draft.interface = Interface("images", (3, 4, 4), "logits", (10,), dtype=dtype).to_dict()
         draft.model = {"num_classes": 10}
-    return artifact.read(tmp_path / "quantized")

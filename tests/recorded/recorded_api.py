@@ -34,6 +34,7 @@ class Script:
     typing_fails: bool = False  # the first, strongly typed build finds no kernel
     cache_matches: bool = True
     batches: tuple[int, int, int] = (1, 2, 4)
+    dtype: str = "FLOAT"  # of the engine's ends
     inspector: str = '{"Layers": ["conv"]}'
 
 
@@ -267,6 +268,8 @@ TRT_BEHAVIOUR: dict[tuple[str, str], Callable[..., Any]] = {
     ("Builder", "create_optimization_profile"): lambda api, *_: api.make("IOptimizationProfile"),
     ("Builder", "build_serialized_network"): build,
     ("INetworkDefinition", "num_layers"): lambda api, _: 7,
+    ("INetworkDefinition", "get_input"): lambda api, *_: api.make("ITensor"),
+    ("INetworkDefinition", "get_output"): lambda api, *_: api.make("ITensor"),
     ("OnnxParser", "parse"): lambda api, *_: api.script.parses,
     ("OnnxParser", "num_errors"): lambda api, _: 0 if api.script.parses else 1,
     ("OnnxParser", "get_error"): lambda api, *_: api.make("ParserError"),
@@ -291,7 +294,9 @@ TRT_BEHAVIOUR: dict[tuple[str, str], Callable[..., Any]] = {
     ("ICudaEngine", "get_tensor_mode"): lambda api, _, name: (
         api.trt.TensorIOMode.INPUT if name == "images" else api.trt.TensorIOMode.OUTPUT
     ),
-    ("ICudaEngine", "get_tensor_dtype"): lambda api, *_: api.trt.DataType.FLOAT,
+    ("ICudaEngine", "get_tensor_dtype"): lambda api, *_: getattr(
+        api.trt.DataType, api.script.dtype
+    ),
     ("ICudaEngine", "get_tensor_profile_shape"): profile_shapes,
     ("ICudaEngine", "device_memory_size"): lambda api, _: 4096,
     ("ICudaEngine", "device_memory_size_v2"): lambda api, _: 4096,
@@ -310,16 +315,19 @@ def allocate(api: Api, _: Any, size: int) -> Any:
     memory = api.make("cuda.DeviceAllocation")
     address = 0x1000 * (len(api.memory) + 1)
     memory.__dict__["address"] = address
-    api.memory[address] = np.full(size // 4, np.nan, np.float32)
+    dtype = np.dtype(np.float16 if api.script.dtype == "HALF" else np.float32)
+    api.memory[address] = np.full(size // dtype.itemsize, np.nan, dtype)
     return memory
 
 
 def to_device(api: Api, _: Any, target: Any, source: np.ndarray, stream: Any = None) -> None:
     assert source.flags.c_contiguous, "pycuda copies contiguous memory only"
+    assert source.dtype == api.memory[int(target)].dtype, "bytes of another type"
     api.memory[int(target)][: source.size] = source.reshape(-1)
 
 
 def to_host(api: Api, _: Any, target: np.ndarray, source: Any, stream: Any = None) -> None:
+    assert target.dtype == api.memory[int(source)].dtype, "bytes of another type"
     target[...] = api.memory[int(source)][: target.size].reshape(target.shape)
 
 

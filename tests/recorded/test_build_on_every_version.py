@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from edgedense.engines.tensorrt import TensorRTRunner
 from edgedense.errors import InputError, MachineError
 
 Install = Callable[..., Api]
+Source = Callable[[str], Artifact]
 ORIN = BuildOptions("jetson-orin-nano", batch=(1, 2, 4), workspace_mib=512)
 T4 = BuildOptions("t4", batch=(1, 2, 4), workspace_mib=512)
 
@@ -130,6 +132,43 @@ def test_weak_typing_is_the_fallback_on_10_and_is_reported(
     assert {flag.name for (flag,) in fake.args("IBuilderConfig.set_flag")} == {"INT8", "FP16"}
     assert [bits == 0 for (bits,) in fake.args("Builder.create_network")] == [False, True]
     assert any("weakly typed" in line for line in report.warnings)
+
+
+@pytest.mark.parametrize(("version", "typed"), [("8.6.1", True), ("10.3.0", False)])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_ends_have_the_type_that_the_manifest_says(
+    dtype: str, version: str, typed: bool, api: Install, source_of: Source, tmp_path: Path
+) -> None:
+    """8.6 builds from the FP32 file, whose ends are FP32: there the builder is told."""
+    kind = "HALF" if dtype == "float16" else "FLOAT"
+    fake = api(version, Script(sm=(7, 5), dtype=kind))
+    report = build_engine(source_of(dtype), tmp_path / "e", T4)
+    assert [type.name for type in fake.args("ITensor.dtype=")] == [kind, kind] * typed
+    built = artifact.read(tmp_path / "e")
+    interface = Interface.from_dict(built.manifest.interface)
+    assert interface.dtype == dtype
+    said = "--inputIOFormats=fp16:chw --outputIOFormats=fp16:chw" in (report.trtexec or "")
+    assert said is (typed and dtype == "float16")
+    images = np.random.default_rng(0).normal(size=(5, 3, 4, 4)).astype(dtype)
+    with TensorRTRunner(built.file("model.engine"), interface) as runner:
+        for given in (images, images.astype(np.float32)):
+            logits = runner(given)
+            expected = images.reshape(5, -1).astype(np.float32).mean(1)[:, None] * np.arange(1, 11)
+            assert logits.dtype == np.float32
+            np.testing.assert_allclose(logits, expected, rtol=5e-3, atol=5e-3)
+        pixels: Any = np.zeros((1, 3, 4, 4), np.uint8)
+        with pytest.raises(InputError, match=f"uint8, where the engine takes {dtype}"):
+            runner(pixels)
+
+
+@pytest.mark.parametrize(("precision", "rest"), [("fp32", None), ("int8", "fp32")])
+def test_fp32_files_keep_fp32_ends(
+    precision: str, rest: str | None, api: Install, source_of: Source, tmp_path: Path
+) -> None:
+    fake = api("8.6.1", Script(sm=(7, 5)))
+    build_engine(source_of("float16"), tmp_path / "e", BuildOptions("t4", precision, rest=rest))
+    assert artifact.read(tmp_path / "e").manifest.interface["dtype"] == "float32"
+    assert {type.name for type in fake.args("ITensor.dtype=")} == {"FLOAT"}
 
 
 def test_there_is_no_fallback_on_11(api: Install, source: Artifact, tmp_path: Path) -> None:

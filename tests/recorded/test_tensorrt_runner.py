@@ -82,6 +82,7 @@ def test_an_engine_of_another_version_is_explained_and_nothing_stays(
         Interface("data", (3, 4, 4), "logits", (10,)),
         Interface("images", (3, 4, 4), "scores", (10,)),
         Interface("logits", (3, 4, 4), "images", (10,)),
+        Interface("images", (3, 4, 4), "logits", (10,), dtype="float16"),
     ],
 )
 def test_tensors_that_are_not_the_manifests_are_refused(

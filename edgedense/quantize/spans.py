@@ -1,0 +1,165 @@
+"""The span of each channel of a concat that is worth codes: what its readers can tell apart.
+
+A channel's readers are BN and ReLU, each with its own threshold. Values below the thresholds of all
+of them make no difference, so clipping there costs nothing; what else is clipped costs what the
+readers' convolutions make of it, against finer steps for all the rest.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgedense.graph.nodes import Affine, Conv, GlobalPool, Graph, Linear, Node, Relu
+from edgedense.quantize.concats import Family, families
+from edgedense.quantize.equalize import Span
+from edgedense.quantize.ranges import CLIP_WEIGHT
+
+Double = NDArray[np.float64]
+_BINS = 384
+_CUTS = np.linspace(0, 0.9, 46)  # shares of a channel's span to cut off at one end
+_LEAST = 0.02  # share of a channel's span that stays
+_LEVELS = 254  # steps between the ends
+
+
+class ChannelHistograms:
+    """Counts a channel of values (N, channels, H, W); the bins are those of the first batch.
+
+    They reach half as far again as its values do; what lies beyond counts at the ends.
+    """
+
+    def __init__(self, first: Tensor) -> None:
+        low, high = _ends(first)
+        margin = torch.where(high > low, high - low, 1.0) / 4
+        self._start, self._width = low - margin, ((high - low) + 2 * margin) / _BINS
+        self.low, self.high = low.double().numpy(), high.double().numpy()
+        self.counts = np.zeros((first.shape[1], _BINS))
+
+    def add(self, value: Tensor) -> None:
+        """Count a batch."""
+        low, high = _ends(value)
+        self.low = np.minimum(self.low, low.double().numpy())
+        self.high = np.maximum(self.high, high.double().numpy())
+        channels = value.shape[1]
+        bins = (value - self._start.view(1, -1, 1, 1)).div_(self._width.view(1, -1, 1, 1))
+        bins = bins.clamp_(0, _BINS - 1).floor_()
+        bins += torch.arange(channels).view(1, -1, 1, 1) * _BINS
+        found = torch.bincount(bins.flatten().int(), minlength=channels * _BINS)
+        self.counts += found.view(channels, _BINS).numpy()
+
+    def shares(self) -> Double:
+        """Share of the values in each bin (channels, bins)."""
+        found: Double = self.counts / np.maximum(self.counts.sum(axis=1, keepdims=True), 1)
+        return found
+
+    def centres(self) -> Double:
+        """The middle of each bin (channels, bins), within what was seen."""
+        start, width = self._start.double().numpy(), self._width.double().numpy()
+        centres = start[:, np.newaxis] + width[:, np.newaxis] * (np.arange(_BINS) + 0.5)
+        found: Double = np.clip(centres, self.low[:, np.newaxis], self.high[:, np.newaxis])
+        return found
+
+
+def _ends(value: Tensor) -> tuple[Tensor, Tensor]:
+    return value.amin((0, 2, 3)), value.amax((0, 2, 3))
+
+
+def spans(graph: Graph, seen: Mapping[str, ChannelHistograms]) -> dict[str, Span]:
+    """The best span of each channel of each producer of a concat."""
+    nodes = {node.name: node for node in graph.nodes}
+    users = graph.readers()
+    readers = {
+        name: _readers(family, name, nodes, users, len(seen[name].low))
+        for family in families(graph)
+        for name in family.producers
+    }
+    powers: defaultdict[str, float] = defaultdict(float)
+    for name, reading in readers.items():
+        for reader in reading:
+            powers[reader.node] += reader.power(seen[name])
+    return {name: _best(seen[name], reading, powers) for name, reading in readers.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Reader:
+    """What one reader makes of a channel x: ``energy * max(scale * x + shift, low) ** 2``."""
+
+    node: str
+    scale: Double
+    shift: Double
+    low: float
+    energy: Double
+
+    def answer(self, x: Double) -> Double:
+        found: Double = self.scale[:, np.newaxis] * x + self.shift[:, np.newaxis]
+        return np.maximum(found, self.low)
+
+    def power(self, seen: ChannelHistograms) -> float:
+        """Of what these channels add to the output of the reader's convolution."""
+        share, answer = seen.shares(), self.answer(seen.centres())
+        mean = (share * answer).sum(axis=1)
+        return float(self.energy @ ((share * np.square(answer)).sum(axis=1) - np.square(mean)))
+
+
+def _readers(
+    family: Family,
+    producer: str,
+    nodes: Mapping[str, Node],
+    users: Mapping[str, list[str]],
+    channels: int,
+) -> list[_Reader]:
+    found = []
+    for reading in family.readings[producer]:
+        part = slice(reading.offset, reading.offset + channels)
+        node, low = nodes[reading.node], -np.inf
+        scale, shift = np.ones(channels), np.zeros(channels)
+        if isinstance(node, Affine):
+            scale, shift = node.scale[part].astype(np.float64), node.shift[part].astype(np.float64)
+            node = nodes[users[node.name][0]]
+            if isinstance(node, Relu):
+                low = node.low
+                node = nodes[users[node.name][0]]
+            if isinstance(node, GlobalPool):
+                node = nodes[users[node.name][0]]
+        energy = np.ones(channels)
+        if isinstance(node, Conv | Linear):
+            by_input = np.square(node.weight[:, part].astype(np.float64))
+            energy = by_input.reshape(len(by_input), channels, -1).sum(axis=(0, 2))
+        found.append(_Reader(reading.node, scale, shift, low, energy))
+    return found
+
+
+def _best(seen: ChannelHistograms, readers: list[_Reader], powers: Mapping[str, float]) -> Span:
+    """The ends, among cuts from both sides, of the least error at the readers' outputs.
+
+    An error counts by its share of the ``powers`` of the reader's output.
+    """
+    x, share = seen.centres(), seen.shares()
+    width = (seen.high - seen.low)[:, np.newaxis]
+    lows = seen.low[:, np.newaxis] + _CUTS * width
+    highs = seen.high[:, np.newaxis] - _CUTS * width
+    below, above = np.zeros_like(lows), np.zeros_like(highs)
+    slope = np.zeros(len(x))
+    for reader in readers:
+        exact = reader.answer(x)
+        energy = reader.energy / (powers[reader.node] or 1.0)
+        slope += energy * reader.scale**2 * (share * (exact > reader.low)).sum(axis=1)
+        for cut in range(len(_CUTS)):
+            low, high = lows[:, cut : cut + 1], highs[:, cut : cut + 1]
+            lost = np.square(reader.answer(np.maximum(x, low)) - exact)
+            below[:, cut] += energy * (share * lost).sum(axis=1)
+            lost = np.square(reader.answer(np.minimum(x, high)) - exact)
+            above[:, cut] += energy * (share * lost).sum(axis=1)
+    left = highs[:, np.newaxis, :] - lows[:, :, np.newaxis]
+    rounding = slope[:, np.newaxis, np.newaxis] * (left / _LEVELS) ** 2 / 12
+    error = CLIP_WEIGHT * (below[:, :, np.newaxis] + above[:, np.newaxis, :]) + rounding
+    error[left < _LEAST * width[:, :, np.newaxis]] = np.inf
+    low, high = np.unravel_index(error.reshape(len(x), -1).argmin(axis=1), error.shape[1:])
+    each = np.arange(len(x))
+    return Span(lows[each, low], highs[each, high])
