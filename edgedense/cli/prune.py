@@ -10,17 +10,21 @@ import click
 from edgedense.cli import params
 from edgedense.cli.terminal import Terminal, count, emit
 from edgedense.environment import require
+from edgedense.targets import find_target
 
 if TYPE_CHECKING:
     from edgedense.prune.groups import Scope
-    from edgedense.prune.options import Importance
+    from edgedense.prune.options import Method
 
 
 @click.command()
 @params.model_argument
 @params.output_option()
-@click.option("--calib", type=params.PATH, help="Images: for Taylor and for BN re-estimation.")
-@click.option("--macs", default=0.7, show_default=True, help="Share of the MACs to keep, 0 to 1.")
+@click.option(
+    "--calib", type=params.PATH, help="Training images, some hundred; labels only for taylor."
+)
+@click.option("--macs", type=float, help="Share of the MACs to keep, 0 to 1.  [default: 0.7]")
+@click.option("--params", "parameters", type=float, help="Share of the parameters, instead.")
 @click.option(
     "--scope",
     type=click.Choice(["auto", "bottleneck", "all"]),
@@ -30,19 +34,24 @@ if TYPE_CHECKING:
     "takes bottleneck where the network has them.",
 )
 @click.option(
-    "--importance",
-    type=click.Choice(["magnitude", "bn-scale", "taylor"]),
-    default="magnitude",
-    show_default=True,
-    help="What makes a channel worth keeping.",
+    "--method",
+    type=click.Choice(["reconstruct", "magnitude", "bn-scale", "taylor", "fpgm", "lamp", "random"]),
+    help="reconstruct solves what is left again by least squares; the others rate channels.  "
+    "[default: reconstruct with --calib, else magnitude]",
 )
-@click.option("--align", default=8, show_default=True, help="Kept channels: a multiple of this.")
+@click.option("--align", type=int, help="Kept channels: a multiple of this.  [default: 8]")
+@click.option(
+    "--target",
+    metavar="NAME",
+    help="Align to what this device's INT8 wants; to its halves where a layer is too narrow.",
+)
 @click.option(
     "--reestimate-bn/--keep-bn",
     default=True,
     show_default=True,
-    help="Measure BN statistics anew on the calibration images after pruning.",
+    help="Move BN statistics as far as pruning moved them (reconstruct needs no such thing).",
 )
+@click.option("--iterations", default=1, show_default=True, help="Go there in so many steps.")
 @click.option("--images", default=512, show_default=True, help="Most calibration images to use.")
 @params.preprocess_option
 @params.seed_option
@@ -51,11 +60,14 @@ def prune(
     model: Path,
     output: Path,
     calib: Path | None,
-    macs: float,
+    macs: float | None,
+    parameters: float | None,
     scope: Scope,
-    importance: Importance,
-    align: int,
+    method: Method | None,
+    align: int | None,
+    target: str | None,
     reestimate_bn: bool,
+    iterations: int,
     images: int,
     preprocess: str | None,
     seed: int,
@@ -63,7 +75,8 @@ def prune(
 ) -> None:
     """Remove channels, down to a share of the MACs.
 
-    MACs are multiply-accumulates; the report says how many were asked and how many are left.
+    MACs are multiply-accumulates; the report says how many were asked and how many are left. With
+    calibration images, what is left is solved again layer by layer, without any training.
 
     \b
     Example:  edgedense prune net.pth -o pruned --calib train/ --macs 0.7
@@ -72,20 +85,27 @@ def prune(
     from edgedense import artifact
 
     artifact.check_absent(output)
+    if macs is not None and parameters is not None:
+        raise click.UsageError("Give --macs or --params, not both.")
     for module in ("torch_pruning", "safetensors"):
         require(module, "prune")
+    device = find_target(target) if target else None
     loaded = params.read_model(model)
     from edgedense.prune import PruneOptions
     from edgedense.prune import prune as run
+    from edgedense.prune.select import WORDS
 
     calibration = params.read_set(calib) if calib else None
     given = [calibration] if calibration else []
     chosen = params.choose_preprocess(preprocess, loaded.preprocess, *given, preset=loaded.preset)
     options = PruneOptions(
-        macs=macs,
+        macs=0.7 if macs is None else macs,
+        params=parameters,
         scope=scope,
-        importance=importance,
-        align=align,
+        method=method,
+        align=align if align is not None else device.channel_multiple if device else 8,
+        finer=align is None and device is not None,
+        iterations=iterations,
         reestimate_bn=reestimate_bn,
         images=images,
         seed=seed,
@@ -100,7 +120,7 @@ def prune(
         ("parameters", count(found.params_before), count(found.params_after)),
     ]
     terminal.table(
-        f"pruned to {found.share:.3f} of the MACs ({macs:g} was asked)",
+        f"pruned to {found.share:.3f} of the {WORDS[found.of]} ({found.asked:g} was asked)",
         ("", "before", "after"),
         rows,
     )

@@ -40,17 +40,18 @@ def reestimate_bn(
     before, after = (_norms(network) for network in networks)
     for name, norm in _norms(pruned).items():
         rows = _rows(name, before[name].num_features, groups, kept)
-        (mean, var), (mean_after, var_after) = _statistics(norm), _statistics(after[name])
-        mean_before, var_before = (values[rows] for values in _statistics(before[name]))
+        (mean, var), (mean_after, var_after) = statistics(norm), statistics(after[name])
+        mean_before, var_before = (values[rows] for values in statistics(before[name]))
         mean += mean_after - mean_before
         var *= (var_after + norm.eps) / (var_before + norm.eps)
 
 
-def _statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+def statistics(norm: nn.Module) -> tuple[Tensor, Tensor]:
     """The buffers themselves: running mean and variance."""
-    if norm.running_mean is None or norm.running_var is None:
+    mean, var = norm.running_mean, norm.running_var
+    if not isinstance(mean, Tensor) or not isinstance(var, Tensor):
         raise TypeError("a DenseNet's BN tracks its statistics")
-    return norm.running_mean, norm.running_var
+    return mean, var
 
 
 def _learner(network: Network) -> Network:

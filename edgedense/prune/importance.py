@@ -6,6 +6,7 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -48,6 +49,43 @@ def bn_scale(network: Network, groups: tuple[Group, ...]) -> Scores:
     return _shares(network, groups, lambda reader, group: _scale(modules, reader, group))
 
 
+def fpgm(network: Network, groups: tuple[Group, ...]) -> Scores:
+    """The channel's share in the distances of its group's filters from each other.
+
+    Filters near the geometric median go first: the others can stand in for them. Source: He et al.,
+    "Filter Pruning via Geometric Median" (arXiv 1811.00250, section 3.2).
+    """
+    modules = dict(network.named_modules())
+    scores = {}
+    for group in groups:
+        filters = _by_channel(modules, group.name, axis=0).double().flatten(1)
+        distances = torch.cdist(filters, filters).sum(1)
+        scores[group.name] = (distances / (float(distances.sum()) or 1.0)).numpy()
+    return scores
+
+
+def lamp(network: Network, groups: tuple[Group, ...]) -> Scores:
+    """The channel's squared magnitude over that of all in its group that are not smaller.
+
+    Source: Lee et al., "Layer-adaptive Sparsity for the Magnitude-based Pruning" (arXiv 2010.07611,
+    section 3.1), here of channels and their :func:`magnitude`.
+    """
+    scores = {}
+    for name, values in magnitude(network, groups).items():
+        order = np.argsort(-values, kind="stable")
+        squares = values[order] ** 2
+        sums = np.cumsum(squares)
+        scores[name] = np.empty_like(values)
+        scores[name][order] = squares / np.where(sums > 0, sums, 1.0)
+    return scores
+
+
+def random_scores(groups: tuple[Group, ...], seed: int) -> Scores:
+    """Scores by chance, uniform in [0, 1): the floor for all others."""
+    random = np.random.default_rng(seed)
+    return {group.name: random.random(group.width) for group in groups}
+
+
 def taylor(network: Network, groups: tuple[Group, ...], batches: Iterable[Batch]) -> Scores:
     """Mean square, over images, of the loss that removing the channel would cost to first order.
 
@@ -70,8 +108,8 @@ def taylor(network: Network, groups: tuple[Group, ...], batches: Iterable[Batch]
                 totals[group.name] += torch.stack(parts).sum(0).square().sum(0)
     if not all(bool(total.isfinite().all()) for total in totals.values()):
         raise InputError(
-            "the gradients for --importance taylor are not finite",
-            "Check --preprocess, or use --importance magnitude.",
+            "the gradients for --method taylor are not finite",
+            "Check --preprocess, or use --method magnitude.",
         )
     return {name: (total / count).numpy() for name, total in totals.items()}
 

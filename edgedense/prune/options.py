@@ -7,44 +7,54 @@ from typing import Any, Literal, get_args
 
 from edgedense.errors import InputError
 from edgedense.prune.groups import SCOPES, Scope
+from edgedense.prune.select import WORDS, Cost
 
-Importance = Literal["magnitude", "bn-scale", "taylor"]
-IMPORTANCES: tuple[str, ...] = get_args(Importance)
+Method = Literal["reconstruct", "magnitude", "bn-scale", "taylor", "fpgm", "lamp", "random"]
+METHODS: tuple[str, ...] = get_args(Method)
 
 
 @dataclass(frozen=True)
 class PruneOptions:
     """How to prune.
 
-    ``macs`` is the share of multiply-accumulates that may stay, above 0 and at most 1; ``align``
-    the number of which kept widths are multiples. ``reestimate_bn`` takes the BN statistics anew
-    from calibration images: at most ``images`` of them, drawn by class with ``seed``.
+    ``macs`` is the share of multiply-accumulates that may stay, above 0 and at most 1; where
+    ``params`` is given, it is the share of parameters that may, and ``macs`` has no say. ``method``
+    None is ``reconstruct`` where there are calibration images, else ``magnitude``. ``align`` is the
+    number of which kept widths are multiples (``finer``: of a half of it, a quarter, … for layers
+    that have fewer than three such widths); ``iterations`` the steps in which to go there.
+    ``reestimate_bn`` moves BN statistics as far as pruning did, for methods that do not solve
+    layers again. At most ``images`` calibration images are used, drawn by class with ``seed``.
     Errors: InputError for values that cannot work.
     """
 
     macs: float = 0.7
+    params: float | None = None
+    method: Method | None = None
     scope: Scope = "auto"
-    importance: Importance = "magnitude"
     align: int = 8
+    finer: bool = False
+    iterations: int = 1
     reestimate_bn: bool = True
     images: int = 512
     batch_size: int = 64
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.macs <= 1:
+        if not 0 < self.share <= 1:
             raise InputError(
-                f"--macs {self.macs:g} is no share of the multiply-accumulates",
+                f"--{self.of} {self.share:g} is no share of the {WORDS[self.of]}",
                 "Give what may stay, above 0 and at most 1, such as 0.7.",
             )
         if self.scope not in SCOPES:
             raise InputError(f"--scope {self.scope}: unknown", f"Give one of {', '.join(SCOPES)}.")
-        if self.importance not in IMPORTANCES:
+        if self.method is not None and self.method not in METHODS:
             raise InputError(
-                f"--importance {self.importance}: unknown", f"Give one of {', '.join(IMPORTANCES)}."
+                f"--method {self.method}: unknown", f"Give one of {', '.join(METHODS)}."
             )
         if self.align < 1:
             raise InputError(f"--align {self.align} is less than 1", "Give 1 or more, such as 8.")
+        if self.iterations < 1:
+            raise InputError(f"--iterations {self.iterations} is less than 1", "Give 1 or more.")
         if self.images < 1:
             raise InputError(f"{self.images} calibration images were asked", "Ask 1 or more.")
         if self.batch_size < 2:
@@ -53,10 +63,25 @@ class PruneOptions:
             )
 
     @property
+    def of(self) -> Cost:
+        """Of what the share is."""
+        return "macs" if self.params is None else "params"
+
+    @property
+    def share(self) -> float:
+        """What may stay."""
+        return self.macs if self.params is None else self.params
+
+    @property
+    def moves_bn(self) -> bool:
+        """Whether BN statistics are re-estimated."""
+        return self.reestimate_bn and self.method != "reconstruct"
+
+    @property
     def needs_images(self) -> str:
         """The options for which calibration images are needed, in words; empty for none."""
-        asking = [f"--importance {self.importance}"] if self.importance == "taylor" else []
-        return " and ".join(asking + ["--reestimate-bn"] * self.reestimate_bn)
+        asking = [f"--method {self.method}"] if self.method in ("reconstruct", "taylor") else []
+        return " and ".join(asking + ["--reestimate-bn"] * self.moves_bn)
 
 
 @dataclass(frozen=True)
@@ -72,9 +97,9 @@ class GroupReport:
 class PruneReport:
     """What pruning gave.
 
-    ``asked`` and ``share`` are of the MACs; ``images`` is the number of calibration images that
-    had a say; ``aligned_before`` and ``aligned_after`` count convolutions, of ``convs``, whose
-    input and output channels are multiples of ``align``.
+    ``asked`` and ``share`` are of the MACs, or ``of`` the parameters; ``images`` is the number of
+    calibration images that had a say; ``aligned_before`` and ``aligned_after`` count
+    convolutions, of ``convs``, whose input and output channels are multiples of ``align``.
     """
 
     macs_before: int
@@ -84,9 +109,10 @@ class PruneReport:
     seconds: float
     artifact: str
     asked: float
+    of: Cost
     share: float
     scope: Scope
-    importance: Importance
+    method: Method
     align: int
     reestimated_bn: bool
     images: int

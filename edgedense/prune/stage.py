@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -20,12 +21,12 @@ from edgedense.densenet.wiring import grids
 from edgedense.engines.pytorch import interface_of
 from edgedense.errors import InputError
 from edgedense.progress import SILENT, Progress
-from edgedense.prune.batchnorm import reestimate_bn
-from edgedense.prune.groups import Group, aligned_convs, count_convs, prunable
-from edgedense.prune.importance import bn_scale, magnitude, taylor
+from edgedense.prune.groups import aligned_convs, count_convs, prunable
 from edgedense.prune.options import GroupReport, PruneOptions, PruneReport
-from edgedense.prune.remove import remove
-from edgedense.prune.select import Scores, Selection, check_share, select
+from edgedense.prune.reconstruct import reconstruct
+from edgedense.prune.scored import prune_by_scores
+from edgedense.prune.select import Budget, check_share
+from edgedense.prune.walk import Setting
 
 STAGE = "prune"
 MIN_IMAGES = 16
@@ -49,16 +50,15 @@ def prune(
     """
     started = time.perf_counter()
     options = options or PruneOptions()
+    if options.method is None:
+        options = replace(options, method="magnitude" if calibration is None else "reconstruct")
     artifact.check_absent(destination)
     check_channels(model.spec, preprocess.channels)
-    groups = prunable(model.spec, options.scope)
-    check_share(model.spec, groups, options.macs, options.align, preprocess.input_size)
+    size = preprocess.input_size
+    budget = Budget(model.spec, options.share, options.align, size, options.of, options.finer)
+    check_share(model.spec, prunable(model.spec, options.scope), budget)
     images = _images(calibration, model.spec, preprocess, options, progress)
-    kept = _select(model.network, groups, images, preprocess, options)
-    pruned = remove(model.network, groups, kept, progress)
-    if options.reestimate_bn and images is not None and pruned.spec != model.spec:
-        stream = images.batches("re-estimate BN")
-        reestimate_bn(pruned, model.network, groups, kept, stream)
+    pruned = _pruned(model.network, budget, images, options, progress)
     golden = None if images is None else _golden(pruned, images)
     with artifact.create(
         destination,
@@ -75,7 +75,7 @@ def prune(
             np.savez(draft.path / artifact.GOLDEN_FILE, images=golden.images, logits=golden.logits)
             artifact.write_json(draft.path / artifact.CALIBRATION_FILE, images.record())
         report = replace(
-            _report(model.spec, pruned.spec, groups, preprocess, options),
+            _report(model.spec, pruned.spec, budget, options),
             images=len(images.sample) if images is not None and options.needs_images else 0,
             artifact=str(destination),
             seconds=time.perf_counter() - started,
@@ -133,19 +133,19 @@ def _images(
         if options.needs_images:
             raise InputError(
                 f"{options.needs_images} needs calibration images",
-                "Give training images with --calib; or --importance magnitude --keep-bn.",
+                "Give training images with --calib; or --method magnitude --keep-bn.",
             )
         return None
     golden = artifact.GOLDEN_IMAGES[spec.task]
     mask_classes = None
-    if options.importance == "taylor" and spec.task == "segmentation":
+    if options.method == "taylor" and spec.task == "segmentation":
         mask_classes = spec.num_classes
-    elif options.importance == "taylor":
+    elif options.method == "taylor":
         calibration.check_labels(spec.num_classes)
     if mask_classes and not calibration.has_masks:
         raise InputError(
-            f"{calibration.source} has no masks, which --importance taylor needs",
-            "Give a folder with images/ and masks/ inside, or another --importance.",
+            f"{calibration.source} has no masks, which --method taylor needs",
+            "Give a folder with images/ and masks/ inside, or another --method.",
         )
     sample = calibration.sample(options.images if options.needs_images else golden, options.seed)
     if options.needs_images and len(sample) < MIN_IMAGES:
@@ -164,25 +164,21 @@ def _batch_size(spec: Spec, preprocess: Preprocess, options: PruneOptions) -> in
     return min(options.batch_size, max(2, _PIXELS_AT_ONCE // (height * width)))
 
 
-def _select(
+def _pruned(
     network: Network,
-    groups: tuple[Group, ...],
+    budget: Budget,
     images: _Images | None,
-    preprocess: Preprocess,
     options: PruneOptions,
-) -> Selection:
-    scores = _scores(network, groups, images, options)
-    return select(network.spec, groups, scores, options.macs, options.align, preprocess.input_size)
-
-
-def _scores(
-    network: Network, groups: tuple[Group, ...], images: _Images | None, options: PruneOptions
-) -> Scores:
-    if options.importance == "taylor" and images is not None:
-        return taylor(network, groups, images.batches("importance"))
-    if options.importance == "bn-scale":
-        return bn_scale(network, groups)
-    return magnitude(network, groups)
+    progress: Progress,
+) -> Network:
+    if options.method == "reconstruct" and images is not None:
+        if options.share == 1:
+            return copy.deepcopy(network).eval()
+        size, count = budget.input_size, len(images.sample)
+        setting = Setting(images.batches, count, size, options.seed, progress)
+        return reconstruct(network, options.scope, budget, setting, options.iterations)
+    stream = None if images is None else images.batches
+    return prune_by_scores(network, budget, options, stream, progress)
 
 
 def _golden(pruned: Network, images: _Images) -> _Golden:
@@ -202,15 +198,9 @@ def _parents(model: Model, images: _Images | None) -> dict[str, str]:
     return {"model": model.sha256, **calibration}
 
 
-def _report(
-    before: Spec,
-    after: Spec,
-    groups: tuple[Group, ...],
-    preprocess: Preprocess,
-    options: PruneOptions,
-) -> PruneReport:
-    size = preprocess.input_size
-    widths = {group.name: group.width for group in prunable(after, options.scope)}
+def _report(before: Spec, after: Spec, budget: Budget, options: PruneOptions) -> PruneReport:
+    size, groups = budget.input_size, prunable(before, options.scope)
+    widths = {group.name: group.width for group in prunable(after, "all")}
     return PruneReport(
         macs_before=count_macs(before, size),
         macs_after=count_macs(after, size),
@@ -218,12 +208,13 @@ def _report(
         params_after=count_params(after),
         seconds=0.0,
         artifact="",
-        asked=options.macs,
-        share=count_macs(after, size) / count_macs(before, size),
+        asked=options.share,
+        of=options.of,
+        share=budget.cost(after) / budget.cost(before),
         scope=options.scope,
-        importance=options.importance,
+        method=options.method or "magnitude",
         align=options.align,
-        reestimated_bn=options.reestimate_bn and after != before,
+        reestimated_bn=options.moves_bn and after != before,
         images=0,
         convs=count_convs(after),
         aligned_before=aligned_convs(before, options.align),

@@ -15,7 +15,7 @@ from edgedense.densenet.network import DenseNet
 from edgedense.densenet.spec import DenseNetSpec
 from edgedense.errors import InputError
 from edgedense.prune.groups import Group, prunable
-from edgedense.prune.importance import bn_scale, magnitude, taylor
+from edgedense.prune.importance import bn_scale, fpgm, lamp, magnitude, random_scores, taylor
 
 SPEC = DenseNetSpec.build([2, 2], 4, num_classes=3, stem="imagenet")
 
@@ -164,3 +164,31 @@ def test_bn_scale_of_a_concat_channel_adds_up_its_share_in_each_reader() -> None
     np.testing.assert_allclose(
         found["features.denseblock2.denselayer1.conv2"], wanted.numpy(), rtol=1e-5
     )
+
+
+def test_fpgm_is_the_share_in_the_distances_between_filters() -> None:
+    network = trained(SPEC).requires_grad_(False)
+    filters = network.features.denseblock1.denselayer2.conv1.weight.flatten(1).numpy()
+    sums = np.array([sum(np.linalg.norm(a - b) for b in filters) for a in filters])
+    found = fpgm(network, prunable(SPEC, "bottleneck"))
+    np.testing.assert_allclose(
+        found["features.denseblock1.denselayer2.conv1"], sums / sums.sum(), rtol=1e-5
+    )
+
+
+def test_lamp_is_the_square_over_those_that_are_not_smaller() -> None:
+    network, groups = trained(SPEC), prunable(SPEC, "all")
+    weights = magnitude(network, groups)
+    for name, found in lamp(network, groups).items():
+        squares = weights[name] ** 2
+        wanted = [s / squares[squares >= s].sum() for s in squares]
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+        assert found.max() == pytest.approx(1.0)
+
+
+def test_chance_hangs_on_the_seed_alone() -> None:
+    groups = prunable(SPEC, "all")
+    first, again, other = (random_scores(groups, seed) for seed in (0, 0, 1))
+    for name, scores in first.items():
+        np.testing.assert_array_equal(scores, again[name])
+        assert not np.array_equal(scores, other[name])

@@ -14,24 +14,24 @@ from edgedense.densenet.checkpoints import Model, load_model
 from edgedense.densenet.count import count_macs, count_params
 from edgedense.densenet.spec import DenseNetSpec
 from edgedense.errors import InputError
-from edgedense.prune.options import PruneOptions
+from edgedense.prune.options import METHODS, PruneOptions
 from edgedense.prune.stage import prune
 
 MakeSet = Callable[..., ImageSet]
 KEYS = {"macs_before", "macs_after", "params_before", "params_after", "seconds", "artifact"}
 
 
-@pytest.mark.parametrize("importance", ["magnitude", "bn-scale", "taylor"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("scope", ["bottleneck", "all"])
 def test_the_artifact_is_the_pruned_network(
     model: Model,
     preprocess: Preprocess,
     image_set: MakeSet,
     tmp_path: Path,
-    importance: str,
+    method: str,
     scope: str,
 ) -> None:
-    options = PruneOptions(macs=0.7, scope=scope, importance=importance, align=4, images=20)
+    options = PruneOptions(macs=0.7, scope=scope, method=method, align=4, images=20)
     images = image_set()
     report = prune(model, images, preprocess, tmp_path / "pruned", options)
     read = artifact.read(tmp_path / "pruned")
@@ -67,7 +67,7 @@ def test_pruning_twice_gives_the_same_bytes_and_leaves_the_model_alone(
     before = {key: value.clone() for key, value in model.network.state_dict().items()}
     files = []
     for name in ("a", "b"):
-        options = PruneOptions(importance="taylor", scope="all", align=2)
+        options = PruneOptions(method="taylor", scope="all", align=2)
         prune(model, image_set(), preprocess, tmp_path / name, options)
         files.append(artifact.read(tmp_path / name).manifest.files)
     assert files[0]["weights.safetensors"] == files[1]["weights.safetensors"]
@@ -86,7 +86,7 @@ def test_without_images(model: Model, preprocess: Preprocess, tmp_path: Path) ->
 def test_images_that_are_not_needed_are_only_golden(
     model: Model, preprocess: Preprocess, image_set: MakeSet, tmp_path: Path
 ) -> None:
-    options = PruneOptions(reestimate_bn=False)
+    options = PruneOptions(method="magnitude", reestimate_bn=False)
     report = prune(model, image_set(), preprocess, tmp_path / "pruned", options)
     recorded = json.loads((tmp_path / "pruned" / "calibration.json").read_text())
     assert report.images == 0
@@ -109,9 +109,11 @@ def test_all_of_the_macs_is_the_same_network(
         ({"macs": 0.0}, "--macs 0"),
         ({"macs": 1.01}, "--macs 1.01"),
         ({"macs": float("nan")}, "--macs nan"),
+        ({"params": 2.0}, "--params 2 is no share of the parameters"),
+        ({"iterations": 0}, "--iterations 0"),
         ({"align": 0}, "--align 0"),
         ({"scope": "some"}, "auto, bottleneck, all"),
-        ({"importance": "luck"}, "magnitude, bn-scale, taylor"),
+        ({"method": "luck"}, "reconstruct, magnitude, bn-scale"),
         ({"batch_size": 1}, "2 or more"),
         ({"images": 0}, "1 or more"),
     ],
@@ -131,7 +133,7 @@ def test_bad_input_leaves_nothing_behind(
     model: Model, preprocess: Preprocess, image_set: MakeSet, tmp_path: Path
 ) -> None:
     unlabelled = image_set(labelled=False)
-    taylor = PruneOptions(importance="taylor", reestimate_bn=False)
+    taylor = PruneOptions(method="taylor", reestimate_bn=False)
     rgb = Preprocess("rgb", (16, 16), None, (0.5,) * 3, (0.25,) * 3, "bilinear", "RGB")
     _refused(tmp_path, "no label", model, unlabelled, preprocess, taylor)
     _refused(tmp_path, "taylor needs calibration images", model, None, preprocess, taylor)
