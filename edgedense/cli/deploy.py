@@ -13,6 +13,8 @@ from edgedense.environment import COMPRESS, require
 
 if TYPE_CHECKING:
     from edgedense.pipeline import DeployOptions, DeployReport, Inputs
+    from edgedense.quantize.options import Effort, Placement
+    from edgedense.quantize.ranges import Calibrator
 
 
 @click.command()
@@ -45,12 +47,9 @@ if TYPE_CHECKING:
 @click.option(
     "--precision", type=click.Choice(["int8", "fp16", "fp32"]), default="int8", show_default=True
 )
-@click.option(
-    "--calibrator",
-    type=click.Choice(["mse", "percentile", "max"]),
-    default="mse",
-    show_default=True,
-)
+@params.placement_option
+@params.effort_option
+@params.calibrator_option
 @click.option("--images", default=512, show_default=True, help="Most calibration images to use.")
 @params.batch_option
 @click.option(
@@ -192,7 +191,9 @@ def _options(
     targets: tuple[str, ...],
     macs: float | None,
     precision: str,
-    calibrator: Any,
+    placement: Placement,
+    effort: Effort,
+    calibrator: Calibrator,
     images: int,
     batch: tuple[int, int, int],
     max_drop: float,
@@ -210,7 +211,9 @@ def _options(
         precision=precision,
         batch=batch,
         prune=None if macs is None else PruneOptions(macs=macs, images=images, seed=seed),
-        quantize=QuantizeOptions(calibrator=calibrator, images=images, seed=seed),
+        quantize=QuantizeOptions(
+            calibrator=calibrator, placement=placement, effort=effort, images=images, seed=seed
+        ),
         validate=ValidateOptions(max_drop_pp=max_drop, min_speedup=min_speedup),
         benchmark=BenchmarkOptions(batch=batch[0], seed=seed),
     )

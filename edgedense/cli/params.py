@@ -39,6 +39,29 @@ preprocess_option = click.option(
     "or a TOML file. An artifact brings its own, and so does a checkpoint whose code base has only "
     "one; it is never guessed.",
 )
+placement_option = click.option(
+    "--placement",
+    type=click.Choice(["conv", "block"]),
+    default="conv",
+    show_default=True,
+    help="conv: inputs of convolutions in INT8. block: concats too, half their memory traffic for "
+    "some dB.",
+)
+effort_option = click.option(
+    "--effort",
+    type=click.Choice(["fast", "default"]),
+    default="default",
+    show_default=True,
+    help="fast: ranges only. default: also trades ranges between channels and rounds weights for "
+    "what they add up to.",
+)
+calibrator_option = click.option(
+    "--calibrator",
+    type=click.Choice(["mse", "entropy", "percentile", "max"]),
+    default="mse",
+    show_default=True,
+    help="How a range is chosen from the values seen.",
+)
 seed_option = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every draw."
 )

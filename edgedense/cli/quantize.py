@@ -24,29 +24,9 @@ if TYPE_CHECKING:
 @params.model_argument
 @params.output_option()
 @click.option("--calib", type=params.PATH, required=True, help="Some hundred training images.")
-@click.option(
-    "--placement",
-    type=click.Choice(["conv", "block"]),
-    default="conv",
-    show_default=True,
-    help="conv: inputs of convolutions in INT8. block: concats too, half their memory traffic for "
-    "some dB.",
-)
-@click.option(
-    "--effort",
-    type=click.Choice(["fast", "default"]),
-    default="default",
-    show_default=True,
-    help="fast: ranges only. default: also trades ranges between channels and rounds weights for "
-    "what they add up to.",
-)
-@click.option(
-    "--calibrator",
-    type=click.Choice(["mse", "entropy", "percentile", "max"]),
-    default="mse",
-    show_default=True,
-    help="How a range is chosen from the values seen.",
-)
+@params.placement_option
+@params.effort_option
+@params.calibrator_option
 @click.option(
     "--percentile", default=99.999, show_default=True, help="For --calibrator percentile."
 )
