@@ -12,15 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgedense.graph.nodes import (
-    Affine,
-    Conv,
-    GlobalPool,
-    Graph,
-    Linear,
-    Node,
-    Relu,
-)
+from edgedense.graph.nodes import Affine, Conv, Graph, Linear, Node, Relu
+from edgedense.quantize.migrate import migratables
 
 
 @dataclass(frozen=True)
@@ -39,18 +32,12 @@ class Movable:
 def movables(graph: Graph) -> tuple[Movable, ...]:
     """Inputs of unpadded convolutions and of the classifier that come from BN and ReLU."""
     nodes = {node.name: node for node in graph.nodes}
-    readers = graph.readers()
     found = []
-    for node in graph.nodes:
-        if isinstance(node, Linear) or (isinstance(node, Conv) and node.padding == 0):
-            relu = nodes.get(node.input)
-            if isinstance(relu, GlobalPool) and len(readers[relu.name]) == 1:
-                relu = nodes.get(relu.input)
-            if not isinstance(relu, Relu) or relu.low != 0.0 or len(readers[relu.name]) != 1:
-                continue
-            affine = nodes.get(relu.input)
-            if isinstance(affine, Affine) and len(readers[affine.name]) == 1:
-                found.append(Movable(node.input, affine.name, relu.name, node.name))
+    for behind in migratables(graph):
+        reader = nodes[behind.reader]
+        unpadded = isinstance(reader, Linear) or (isinstance(reader, Conv) and reader.padding == 0)
+        if unpadded and isinstance(nodes[behind.source], Affine):
+            found.append(Movable(behind.value, behind.source, behind.relu, behind.reader))
     return tuple(found)
 
 

@@ -29,8 +29,12 @@ _EXPONENTS = (np.linspace(0, 1, 11), np.linspace(0, 1, 6))
 
 @dataclass(frozen=True)
 class Migratable:
-    """``source`` (an affine or a convolution) and ``relu`` make what ``reader`` alone reads."""
+    """``source`` (an affine or a convolution) and ``relu`` make what ``reader`` alone reads.
 
+    ``value`` is the reader's input: the ReLU's output, or its mean over height and width.
+    """
+
+    value: str
     source: str
     relu: str
     reader: str
@@ -50,7 +54,7 @@ def migratables(graph: Graph) -> tuple[Migratable, ...]:
                 continue
             source = nodes.get(relu.input)
             if isinstance(source, Affine | Conv) and len(readers[source.name]) == 1:
-                found.append(Migratable(source.name, relu.name, node.name))
+                found.append(Migratable(node.input, source.name, relu.name, node.name))
     return tuple(found)
 
 

@@ -81,8 +81,9 @@ def spans(graph: Graph, seen: Mapping[str, ChannelHistograms]) -> dict[str, Span
     }
     powers: defaultdict[str, float] = defaultdict(float)
     for name, reading in readers.items():
+        x, share = seen[name].centres(), seen[name].shares()
         for reader in reading:
-            powers[reader.node] += reader.power(seen[name])
+            powers[reader.node] += reader.power(x, share)
     return {name: _best(seen[name], reading, powers) for name, reading in readers.items()}
 
 
@@ -100,9 +101,9 @@ class _Reader:
         found: Double = self.scale[:, np.newaxis] * x + self.shift[:, np.newaxis]
         return np.maximum(found, self.low)
 
-    def power(self, seen: ChannelHistograms) -> float:
+    def power(self, x: Double, share: Double) -> float:
         """Of what these channels add to the output of the reader's convolution."""
-        share, answer = seen.shares(), self.answer(seen.centres())
+        answer = self.answer(x)
         mean = (share * answer).sum(axis=1)
         return float(self.energy @ ((share * np.square(answer)).sum(axis=1) - np.square(mean)))
 
