@@ -21,6 +21,7 @@ from edgedense.errors import InputError
 from edgedense.graph.nodes import (
     FP16_MAX,
     Affine,
+    Array,
     Concat,
     Conv,
     ConvTranspose,
@@ -36,7 +37,7 @@ from edgedense.graph.nodes import (
     inputs_of,
     out_axis,
 )
-from edgedense.graph.run import quantized_weight
+from edgedense.graph.weights import quantized_weight, stored_weight
 
 Float = Literal["fp32", "fp16"]
 
@@ -115,10 +116,7 @@ class Writer:
         x = [self.renamed.get(name, name) for name in inputs_of(node)]
         match node:
             case Conv():
-                pads, kernel = [node.padding] * 4, list(node.weight.shape[2:])
-                strides = [node.stride] * 2
-                inputs = [*x, *self._weights(node)]
-                self._op("Conv", node.name, inputs, kernel_shape=kernel, pads=pads, strides=strides)
+                self._convolution(node, x)
             case ConvTranspose():
                 window = {"kernel_shape": list(node.weight.shape[2:]), "strides": [node.stride] * 2}
                 inputs = [*x, *self._weights(node)]
@@ -156,6 +154,27 @@ class Writer:
                 self._op("QuantizeLinear", f"{node.name}.q", [*x, scale, zero])
                 self._op("DequantizeLinear", node.name, [f"{node.name}.q", scale, zero])
 
+    def _convolution(self, node: Conv, x: list[str]) -> None:
+        """A convolution; what it pads with, where not zeros, is a constant map behind it.
+
+        A Pad in front would come between it and its DequantizeLinear, and cost it INT8.
+        """
+        pads, kernel = [node.padding] * 4, list(node.weight.shape[2:])
+        name = f"{node.name}.inside" if node.border else node.name
+        inputs = [*x, *self._weights(node)]
+        strides = [node.stride] * 2
+        self._op("Conv", name, inputs, kernel_shape=kernel, pads=pads, strides=strides)
+        if node.border:
+            border = self._float(f"{node.name}.border", self._border(node))
+            self._op("Add", node.name, [name, border])
+
+    def _border(self, node: Conv) -> Array:
+        """What pixels of value ``border`` around the input add: (1, out, height, width)."""
+        height, width = self.graph.sizes()[node.input]
+        found = outside(node, height, width) * node.border
+        whole: Array = found.astype(np.float32)[np.newaxis]
+        return whole
+
     def _weights(self, node: Weighted) -> list[str]:
         bias = self._float(f"{node.name}.bias", node.bias)
         if node.weight_scale is None:
@@ -190,3 +209,24 @@ class Writer:
     def _constant(self, name: str, value: Any) -> str:
         self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
         return name
+
+
+def outside(node: Conv, height: int, width: int) -> NDArray[np.float64]:
+    """Sum of the weights that lie on padding, at each output: (out, rows, columns).
+
+    ``height`` and ``width`` are the input's.
+    """
+    weight = stored_weight(node).astype(np.float64).sum(axis=1)
+    inside = [_taps_inside(node, pixels, axis) for axis, pixels in enumerate((height, width))]
+    found: NDArray[np.float64] = weight.sum(axis=(1, 2))[:, None, None] - np.einsum(
+        "kij,ri,cj->krc", weight, *inside
+    )
+    return found
+
+
+def _taps_inside(node: Conv, pixels: int, axis: int) -> NDArray[np.float64]:
+    """1 where a tap of the kernel lies inside ``pixels``: (outputs, taps)."""
+    taps = node.weight.shape[2 + axis]
+    outputs = (pixels + 2 * node.padding - taps) // node.stride + 1
+    place = node.stride * np.arange(outputs)[:, None] + np.arange(taps) - node.padding
+    return ((place >= 0) & (place < pixels)).astype(np.float64)

@@ -39,7 +39,7 @@ from edgedense.graph.nodes import (
     Weighted,
     inputs_of,
 )
-from edgedense.graph.run import quantized_weight, stored_weight
+from edgedense.graph.weights import quantized_weight, stored_weight
 
 _ZERO = 128  # the code of 0
 _LARGEST_BIAS = 2.0**30  # leaves as much of int32 for the sum
@@ -140,10 +140,12 @@ class _IntegerWriter(Writer):
     def _qlinear_conv(self, fusion: _Fusion, x: _Codes, name: str) -> None:
         root = _convolution(fusion)
         assert root.weight_scale is not None
-        weight = _integers(root, x.scale)
-        self.rounded[root.name] = _with_bias(fusion.root, weight.exact_bias(x.scale))
+        moved = _moved(root)
+        weight = _integers(replace(root, bias=root.bias + moved), x.scale)
+        self.rounded[root.name] = _with_bias(fusion.root, weight.exact_bias(x.scale) - moved)
+        zero = round(root.border / x.scale)
         inputs = [
-            *(x.tensor, *self._scale_and_zero(x)),
+            *(x.tensor, *self._scale_and_zero(x, zero)),
             self._constant(f"{name}.weight", weight.codes),
             self._constant(f"{name}.weight.scale", weight.step),
             self._constant(f"{name}.weight.zero_point", np.zeros(len(weight.step), np.int8)),
@@ -215,11 +217,14 @@ class _IntegerWriter(Writer):
             self._op("DequantizeLinear", value, inputs)
             self.floats.add(value)
 
-    def _scale_and_zero(self, codes: _Codes) -> list[str]:
-        names = [f"{codes.tensor}.scale", f"{codes.tensor}.zero_point"]
-        if not any(array.name == names[0] for array in self.initializers):
-            self._constant(names[0], np.float32(codes.scale))
-            self._constant(names[1], np.uint8(_ZERO))
+    def _scale_and_zero(self, codes: _Codes, zero: int = 0) -> list[str]:
+        """Names of a value's scale and zero-point; ``zero`` is the INT8 code that stands for 0."""
+        names = [f"{codes.tensor}.scale", f"{codes.tensor}.zero_point{zero or ''}"]
+        values = (np.float32(codes.scale), np.uint8(_ZERO + zero))
+        known = {array.name for array in self.initializers}
+        for name, value in zip(names, values, strict=True):
+            if name not in known:
+                self._constant(name, value)
         return names
 
 
@@ -272,6 +277,14 @@ def _convolution(fusion: _Fusion) -> Conv:
     side, pixels = pool.kernel, np.float32(pool.kernel**2)
     weight = np.tile(stored_weight(root), (1, 1, side, side)) / pixels
     return replace(root, weight=weight, weight_scale=root.weight_scale / pixels, stride=side)
+
+
+def _moved(node: Conv) -> Array:
+    """What the bias gains where ``border`` is called zero: operators pad with their zero-point."""
+    if not node.border:
+        return np.zeros_like(node.bias)
+    sums: Array = stored_weight(node).reshape(len(node.weight), -1).sum(axis=1)
+    return sums * np.float32(node.border)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ class Conv:
     """Convolution: ``weight`` (out, in, kh, kw), ``bias`` (out,).
 
     ``weight_scale`` (out,) makes the weights INT8: symmetric, one scale an output channel.
+    ``border`` is the value of the ``padding`` pixels around the input.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Conv:
     stride: int = 1
     padding: int = 0
     weight_scale: Array | None = None
+    border: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +182,16 @@ class Graph:
                 found[node.name] = sum(found[name] for name in inputs_of(node))
         return found
 
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Height and width of each value that has them."""
+        found = {self.input: self.input_shape[1:]}
+        for node in self.nodes:
+            before = found.get(inputs_of(node)[0])
+            if before is not None and not isinstance(node, GlobalPool | Linear):
+                rows, columns = (_size(node, pixels, axis) for axis, pixels in enumerate(before))
+                found[node.name] = (rows, columns)
+        return found
+
     def readers(self) -> dict[str, list[str]]:
         """For each value that is read, the names of the nodes that read it, in their order."""
         found: dict[str, list[str]] = {}
@@ -197,3 +209,20 @@ class Graph:
     def map(self, change: Callable[[Node], Node]) -> Graph:
         """The graph with each node replaced by what ``change`` makes of it."""
         return replace(self, nodes=tuple(change(node) for node in self.nodes))
+
+
+def _size(node: Node, pixels: int, axis: int) -> int:
+    """Pixels along ``axis`` (0 down, 1 across) of a node's output, of ``pixels`` of its input."""
+    match node:
+        case Conv():
+            taps = int(node.weight.shape[2 + axis])
+            return (pixels + 2 * node.padding - taps) // node.stride + 1
+        case ConvTranspose():
+            whole = (pixels - 1) * node.stride + node.weight.shape[2 + axis]
+            return int(whole - node.trim[axis])
+        case Pool():
+            return (pixels + 2 * node.padding - node.kernel) // node.stride + 1
+        case Pad():
+            return pixels + node.pads[axis] + node.pads[2 + axis]
+        case _:
+            return pixels

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,8 +23,8 @@ from edgedense.graph.nodes import (
     Quantize,
     Relu,
     Weighted,
-    out_axis,
 )
+from edgedense.graph.weights import stored_weight
 
 Observe = Callable[[str, Tensor], None]
 
@@ -75,6 +73,9 @@ class GraphRunner:
         match node:
             case Conv():
                 weight, bias = self._parameters[node.name]
+                if node.border:
+                    x = F.pad(x, (node.padding,) * 4, value=node.border)
+                    return F.conv2d(x, weight, bias, node.stride)
                 return F.conv2d(x, weight, bias, node.stride, node.padding)
             case ConvTranspose():
                 weight, bias = self._parameters[node.name]
@@ -150,29 +151,6 @@ def fake_quantize(x: Tensor, scale: float, *, inplace: bool = False) -> Tensor:
     """Quantize to INT8 and back: ONNX QuantizeLinear and DequantizeLinear with zero-point 0."""
     steps = x.div_(scale) if inplace else x / scale
     return steps.round_().clamp_(-128, 127).mul_(scale)
-
-
-def quantized_weight(node: Weighted) -> NDArray[np.int8]:
-    """INT8 weights of a node whose ``weight_scale`` is set; symmetric, within [-127, 127]."""
-    scale = _column(node)
-    weight: NDArray[np.int8] = np.clip(np.rint(node.weight / scale), -127, 127).astype(np.int8)
-    return weight
-
-
-def stored_weight(node: Weighted) -> Array:
-    """The weights that a node multiplies with: its INT8 weights times their scales, where set."""
-    if node.weight_scale is None:
-        return node.weight
-    weight: Array = quantized_weight(node).astype(np.float32) * _column(node)
-    return weight
-
-
-def _column(node: Weighted) -> Array:
-    """``weight_scale`` in a shape that multiplies the weights."""
-    assert node.weight_scale is not None
-    shape = [1] * node.weight.ndim
-    shape[out_axis(node)] = -1
-    return node.weight_scale.reshape(shape)
 
 
 def _parameters(node: Weighted | Affine) -> tuple[Tensor, Tensor]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from edgedense.data import ImageSet, Preprocess
 from edgedense.errors import InputError
-from edgedense.graph.nodes import Graph
+from edgedense.graph.nodes import Graph, Linear
 from edgedense.progress import SILENT, Progress
 from edgedense.quantize.budget import Budget, meet_budget
 from edgedense.quantize.labelled import LabelledSet
@@ -33,8 +33,13 @@ class Chosen:
     budget: Budget | None
 
 
-def check_names(graph: Graph, options: QuantizeOptions) -> None:
-    """Raise InputError, with the nearest names, for a ``skip`` or dense block that is not there."""
+def settled(graph: Graph, options: QuantizeOptions) -> QuantizeOptions:
+    """``options`` for ``graph``, with what they leave unquantized by themselves in ``skip``.
+
+    The stem where ``int8_stem`` says so; at effort ``best`` the classifier, which has next to no
+    multiply-accumulates, and whose noise reaches the logits undamped. Errors:
+    InputError, with the nearest names, for a ``skip`` or dense block that is not there.
+    """
     for name in options.float_concats:
         family_name(graph, name)
     names = [node.name for node in graph.weighted()]
@@ -44,6 +49,12 @@ def check_names(graph: Graph, options: QuantizeOptions) -> None:
             raise InputError(
                 f"--skip {name}: no such convolution", f"Nearest: {', '.join(close)}, …"
             )
+    left = [*options.skip]
+    if not (options.placement == "conv" if options.int8_stem is None else options.int8_stem):
+        left.append(next(graph.weighted()).name)
+    if options.effort == "best":
+        left += [node.name for node in graph.weighted() if isinstance(node, Linear)]
+    return replace(options, skip=tuple(dict.fromkeys(left)))
 
 
 def choose(

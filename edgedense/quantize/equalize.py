@@ -66,7 +66,12 @@ def equalizable(graph: Graph) -> tuple[str, ...]:
     return tuple(name for family, _ in _equalizable(graph) for name in family.producers)
 
 
-def _equalizable(graph: Graph) -> Iterator[tuple[Family, dict[str, _Route]]]:
+def route_of(graph: Graph, producer: str) -> Route | None:
+    """Where the values of ``producer`` come from, or None where they cannot be rewritten."""
+    return _route(producer, {node.name: node for node in graph.nodes}, graph.readers())
+
+
+def _equalizable(graph: Graph) -> Iterator[tuple[Family, dict[str, Route]]]:
     nodes = {node.name: node for node in graph.nodes}
     users = graph.readers()
     for family in families(graph):
@@ -77,7 +82,7 @@ def _equalizable(graph: Graph) -> Iterator[tuple[Family, dict[str, _Route]]]:
 
 
 @dataclass(frozen=True)
-class _Route:
+class Route:
     """Where a producer's values come from: a node with weights, and whether they may be shifted.
 
     ``relu`` is a ReLU on the way, or None.
@@ -88,13 +93,13 @@ class _Route:
     relu: str | None
 
 
-def _route(name: str, nodes: Mapping[str, Node], users: Mapping[str, list[str]]) -> _Route | None:
+def _route(name: str, nodes: Mapping[str, Node], users: Mapping[str, list[str]]) -> Route | None:
     """Back through what commutes with a change of scale; None where something else is met."""
     shifts, relu = True, None
     while True:
         node = nodes.get(name)
         if isinstance(node, Conv | ConvTranspose):
-            return _Route(name, shifts, relu)
+            return Route(name, shifts, relu)
         if isinstance(node, Relu):
             if node.low != 0.0:
                 return None
@@ -121,7 +126,7 @@ def _reach(span: Span) -> Double:
 
 
 def _rewrite(
-    nodes: dict[str, Node], route: _Route, span: Span, readings: tuple[Reading, ...], widest: float
+    nodes: dict[str, Node], route: Route, span: Span, readings: tuple[Reading, ...], widest: float
 ) -> None:
     shifts = route.shifts and all(_takes_shift(nodes[r.node]) for r in readings)
     low = np.zeros_like(span.low) if route.relu else span.low

@@ -81,7 +81,7 @@ def moved_extents(extents: Extents, graph: Graph, scales: Mapping[str, float]) -
     found = dict(extents)
     for movable in movables(graph):
         if movable.value in scales:
-            for name in {movable.affine, movable.value} & found.keys():
+            for name in {movable.source, movable.value} & found.keys():
                 found[name] = found[name].moved(128 * scales[movable.value])
     return found
 

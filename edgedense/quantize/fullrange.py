@@ -1,8 +1,8 @@
-"""Full-range inputs of 1x1 convolutions: all 256 codes for values that a ReLU made positive.
+"""Full-range inputs: all 256 codes for values that a ReLU made positive.
 
 Exact in FP32. Symmetric INT8 spends half of its codes on values below zero, which behind a ReLU
-never occur. Moved down by half of their range, they use all; a layer without padding takes the move
-back in its bias.
+never occur. Moved down by half of their range, they use all, and their reader takes the move back
+in its bias. Where the reader pads, zeros have moved down too, and so has what it pads with.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ from edgedense.quantize.migrate import migratables
 
 @dataclass(frozen=True)
 class Movable:
-    """A value that is never negative and whose only reader takes a constant back in its bias.
+    """A value that is never negative and whose only reader can take a constant back.
 
-    ``value`` is what is quantized, ``affine`` and ``relu`` make it, ``reader`` reads it.
+    ``value`` is what is quantized, ``source`` (an affine or a convolution) and ``relu`` make it,
+    ``reader`` reads it; ``padded`` says that it pads.
     """
 
     value: str
-    affine: str
+    source: str
     relu: str
     reader: str
+    padded: bool
 
 
 def movables(graph: Graph) -> tuple[Movable, ...]:
-    """Inputs of unpadded convolutions and of the classifier that come from BN and ReLU."""
+    """Inputs of convolutions and of the classifier that come from a ReLU and have one reader."""
     nodes = {node.name: node for node in graph.nodes}
     found = []
     for behind in migratables(graph):
         reader = nodes[behind.reader]
-        unpadded = isinstance(reader, Linear) or (isinstance(reader, Conv) and reader.padding == 0)
-        if unpadded and isinstance(nodes[behind.source], Affine):
-            found.append(Movable(behind.value, behind.source, behind.relu, behind.reader))
+        padded = isinstance(reader, Conv) and reader.padding > 0
+        found.append(Movable(behind.value, behind.source, behind.relu, behind.reader, padded))
     return tuple(found)
 
 
@@ -54,11 +55,21 @@ def move(graph: Graph, scales: Mapping[str, float]) -> Graph:
 
 
 def _move(nodes: dict[str, Node], movable: Movable, down: float) -> None:
-    affine, relu, reader = (nodes[n] for n in (movable.affine, movable.relu, movable.reader))
-    assert isinstance(affine, Affine)
+    source, relu, reader = (nodes[n] for n in (movable.source, movable.relu, movable.reader))
     assert isinstance(relu, Relu)
     assert isinstance(reader, Conv | Linear)
-    nodes[affine.name] = replace(affine, shift=(affine.shift - down).astype(np.float32))
+    nodes[source.name] = _lowered(source, down)
     nodes[relu.name] = replace(relu, low=-down)
     sums = reader.weight.astype(np.float64).reshape(len(reader.weight), -1).sum(axis=1)
-    nodes[reader.name] = replace(reader, bias=(reader.bias + down * sums).astype(np.float32))
+    bias = (reader.bias + down * sums).astype(np.float32)
+    if isinstance(reader, Conv) and reader.padding:
+        nodes[reader.name] = replace(reader, bias=bias, border=-down)
+    else:
+        nodes[reader.name] = replace(reader, bias=bias)
+
+
+def _lowered(source: Node, down: float) -> Node:
+    if isinstance(source, Affine):
+        return replace(source, shift=(source.shift - down).astype(np.float32))
+    assert isinstance(source, Conv)
+    return replace(source, bias=(source.bias - down).astype(np.float32))

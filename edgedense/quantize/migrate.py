@@ -85,10 +85,13 @@ class Moments:
         return found
 
 
-def migrate(graph: Graph, seen: Mapping[str, Moments], among: Iterable[str]) -> Graph:
+def migrate(
+    graph: Graph, seen: Mapping[str, Moments], among: Iterable[str], *, padded: bool = False
+) -> Graph:
     """The same function with the inputs of the readers in ``among`` scaled for the least noise.
 
-    ``seen`` has the moments of each migratable ReLU's output.
+    ``seen`` has the moments of each migratable ReLU's output; ``padded`` says that inputs of
+    layers that pad will have all codes too.
     """
     nodes = {node.name: node for node in graph.nodes}
     wanted = frozenset(among)
@@ -96,7 +99,8 @@ def migrate(graph: Graph, seen: Mapping[str, Moments], among: Iterable[str]) -> 
         if found.reader in wanted:
             source, reader = nodes[found.source], nodes[found.reader]
             assert isinstance(reader, Conv | Linear)
-            factor = _factors(reader, seen[found.relu])
+            half = isinstance(reader, Conv) and reader.padding > 0 and not padded
+            factor = _factors(reader, seen[found.relu], 127 if half else 255)
             nodes[found.source] = _divided(source, factor)
             nodes[found.reader] = scaled_inputs(reader, factor)
     return replace(graph, nodes=tuple(nodes[node.name] for node in graph.nodes))
@@ -110,7 +114,7 @@ def _divided(source: Node, factor: Double) -> Node:
     return scaled_outputs(source, 1 / factor, np.zeros_like(factor))
 
 
-def _factors(reader: Conv | Linear, seen: Moments) -> Double:
+def _factors(reader: Conv | Linear, seen: Moments, steps: int) -> Double:
     """Peak ** a / largest weight ** b with the a and b of the least noise.
 
     In such a measure that the largest value of all stays as it is.
@@ -120,7 +124,6 @@ def _factors(reader: Conv | Linear, seen: Moments) -> Double:
     peak = _floored(seen.peak)
     largest = np.abs(weight).max(axis=2)
     energy = np.square(weight).sum(axis=(0, 2)) * seen.active
-    steps = 127 if isinstance(reader, Conv) and reader.padding else 255
     taps = weight.shape[2]
 
     def noise(factor: Double) -> float:

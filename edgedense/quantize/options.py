@@ -11,7 +11,7 @@ from edgedense.quantize.ranges import CALIBRATORS, Calibrator
 Float = Literal["fp32", "fp16"]
 Placement = Literal["conv", "block"]
 PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
-Effort = Literal["fast", "default"]
+Effort = Literal["fast", "default", "best"]
 EFFORTS: tuple[Effort, ...] = get_args(Effort)
 
 
@@ -22,13 +22,14 @@ class QuantizeOptions:
     ``placement`` says what is INT8: ``conv`` the inputs of all convolutions and of the classifier,
     ``block`` the concats too, each dense block's under one scale.
     ``effort`` is how much is done for accuracy: ``fast`` only what one pass over the images gives,
-    ``default`` also migration and weights rounded for the layers' outputs.
+    ``default`` also migration and weights rounded for the layers' outputs, ``best`` all there is.
     ``images`` is the most calibration images used, drawn by class with ``seed``; ``percentile`` is
     for that calibrator only; ``rest`` is the type of everything that is not INT8 in the file meant
     for GPUs (with ``fp32`` no FP16 file is written), ``io`` the type of that file's input and
     output: with ``fp16`` it has no Cast at its ends. ``skip`` names convolutions to leave
-    unquantized (``conv0`` is the stem), ``float_concats`` dense blocks whose concat stays in
-    floating point in ``block``. ``sensitivity`` asks what each quantized tensor costs, on
+    unquantized; ``int8_stem`` None quantizes the first convolution in ``conv`` and not in
+    ``block`` (GPUs pad its few input channels to 32); ``float_concats`` dense blocks whose concat
+    stays in floating point in ``block``. ``sensitivity`` asks what each quantized tensor costs, on
     ``sensitivity_images`` of the calibration images; ``max_drop_pp`` leaves the fewest layers
     unquantized that keep the loss of top-1 (segmentation: mean IoU) within so many percentage
     points.
@@ -41,6 +42,7 @@ class QuantizeOptions:
     rest: Float = "fp16"
     io: Float = "fp32"
     skip: tuple[str, ...] = ()
+    int8_stem: bool | None = None
     images: int = 512
     seed: int = 0
     float_concats: tuple[str, ...] = ()

@@ -23,7 +23,7 @@ from edgedense.graph.nodes import (
     Weighted,
     out_axis,
 )
-from edgedense.graph.run import stored_weight
+from edgedense.graph.weights import stored_weight
 from edgedense.quantize.concats import Family, families
 from edgedense.quantize.options import Float
 

@@ -18,7 +18,8 @@ from edgedense.graph.run import GraphRunner
 from edgedense.progress import SILENT, Progress
 from edgedense.quantize.calibrate import Calibration, calibrate, gathered, unfit
 from edgedense.quantize.concats import families
-from edgedense.quantize.equalize import equalizable, equalize, producers
+from edgedense.quantize.copies import copied
+from edgedense.quantize.equalize import Span, equalizable, equalize, producers
 from edgedense.quantize.float_range import Extents, Reach, moved_extents
 from edgedense.quantize.fullrange import movables, move
 from edgedense.quantize.migrate import Moments, migratables, migrate
@@ -79,14 +80,21 @@ def prepare(
         stream = batches(few, preprocess, size, progress=progress, label="survey")
         surveyed = _survey(graph, stream, options)
         best = spans(graph, surveyed.channels) if options.placement == "block" else {}
-        graph = migrate(graph, surveyed.moments, names if options.effort != "fast" else ())
-        graph = equalize(graph, best) if best else graph
+        among = names if options.effort != "fast" else ()
+        graph = migrate(graph, surveyed.moments, among, padded=options.effort == "best")
+        ends: Mapping[str, Span] = best
+        if best and options.effort == "best":
+            graph, ends = copied(graph, best)
+        graph = equalize(graph, ends) if best else graph
     concats = producers(graph) if options.placement == "block" else ()
     mine = replace(sample, items=share(sample.items, size))
     stream = batches(mine, preprocess, size, progress=progress, label="calibrate")
     values = [*(node.input for node in quantized_nodes(graph, options.skip)), *concats]
     seen = gathered(calibrate(graph, values, stream), size)
-    moved = tuple(m.value for m in movables(graph) if m.reader in names)
+    padded = options.effort == "best"
+    moved = tuple(
+        m.value for m in movables(graph) if m.reader in names and (padded or not m.padded)
+    )
     amax, scales = _ranges(graph, seen, moved, concats, options)
     steps = {name: scales[name] for name in moved}
     weights: dict[str, Weighted] = {}
@@ -171,10 +179,10 @@ def _round(
         label = "round weights" + (f" {number}/{len(lots)}" if len(lots) > 1 else "")
         size = _batch_size(preprocess)
         stream = batches(sample, preprocess, size, progress=progress, label=label)
-        inputs = observe_inputs(graph, lot, len(sample), stream, options.seed)
+        sums = observe_inputs(graph, lot, len(sample), stream, options.seed)
         for name in lot:
             scale = weight_scales(nodes[name], options.rest)
-            found[name] = rounded(nodes[name], scale, inputs.pop(name), down.get(name, 0.0))
+            found[name] = rounded(nodes[name], scale, sums.pop(name).inputs(), down.get(name, 0.0))
     return found
 
 

@@ -36,14 +36,18 @@ class Inputs:
     mean: Tensor
 
 
-class _Sums:
-    """Sums over sampled positions; float32 is enough for some ten thousand centred rows."""
+class Sums:
+    """Sums over sampled positions; float32 is enough for some ten thousand centred rows.
+
+    d * d of them are kept, where :class:`Inputs` takes twice the memory.
+    """
 
     def __init__(self) -> None:
         self.count = 0
         self.offset = self.total = self.products = torch.zeros(())
 
     def add(self, rows: Tensor) -> None:
+        """Count rows (positions, d)."""
         if not self.count:
             self.offset = rows.mean(0)
         rows = rows - self.offset
@@ -52,6 +56,7 @@ class _Sums:
         self.count += len(rows)
 
     def inputs(self) -> Inputs:
+        """The moments of what was counted."""
         mean = self.total.double() / self.count
         covariance = self.products.double() / self.count - torch.outer(mean, mean)
         return Inputs(covariance, mean + self.offset)
@@ -59,8 +64,8 @@ class _Sums:
 
 def observe_inputs(
     graph: Graph, layers: Iterable[str], images: int, batches: Iterable[Batch], seed: int
-) -> dict[str, Inputs]:
-    """Second moments of the inputs of ``layers`` while ``graph`` runs on ``images`` images.
+) -> dict[str, Sums]:
+    """Sums over the inputs of ``layers`` while ``graph`` runs on ``images`` images.
 
     Of each image some positions are taken, drawn by ``seed``; a padded border is part of them.
     Memory is one batch and d * d float32 values a layer.
@@ -70,7 +75,7 @@ def observe_inputs(
     for node in graph.weighted():
         if node.name in wanted:
             reading.setdefault(node.input, []).append(node)
-    sums = {name: _Sums() for name in wanted}
+    sums = {name: Sums() for name in wanted}
     generator = torch.Generator().manual_seed(seed)
 
     def observe(name: str, value: Tensor) -> None:
@@ -81,7 +86,7 @@ def observe_inputs(
     runner = GraphRunner(graph)
     for batch in batches:
         runner(batch.images, observe)
-    return {name: found.inputs() for name, found in sums.items()}
+    return sums
 
 
 def groups(nodes: Iterable[Weighted], most_bytes: int) -> Iterator[list[str]]:

@@ -70,7 +70,17 @@ def _ends(value: Tensor) -> tuple[Tensor, Tensor]:
     return value.amin((0, 2, 3)), value.amax((0, 2, 3))
 
 
-def spans(graph: Graph, seen: Mapping[str, ChannelHistograms]) -> dict[str, Span]:
+@dataclass(frozen=True, eq=False)
+class WorthSpan(Span):
+    """A span, and what ``rounding`` within it costs at the readers' outputs (channels,).
+
+    In shares of the outputs' power, summed over the readers.
+    """
+
+    rounding: Double
+
+
+def spans(graph: Graph, seen: Mapping[str, ChannelHistograms]) -> dict[str, WorthSpan]:
     """The best span of each channel of each producer of a concat."""
     nodes = {node.name: node for node in graph.nodes}
     users = graph.readers()
@@ -136,7 +146,9 @@ def _readers(
     return found
 
 
-def _best(seen: ChannelHistograms, readers: list[_Reader], powers: Mapping[str, float]) -> Span:
+def _best(
+    seen: ChannelHistograms, readers: list[_Reader], powers: Mapping[str, float]
+) -> WorthSpan:
     """The ends, among cuts from both sides, of the least error at the readers' outputs.
 
     An error counts by its share of the ``powers`` of the reader's output.
@@ -163,4 +175,4 @@ def _best(seen: ChannelHistograms, readers: list[_Reader], powers: Mapping[str, 
     error[left < _LEAST * width[:, :, np.newaxis]] = np.inf
     low, high = np.unravel_index(error.reshape(len(x), -1).argmin(axis=1), error.shape[1:])
     each = np.arange(len(x))
-    return Span(lows[each, low], highs[each, high])
+    return WorthSpan(lows[each, low], highs[each, high], rounding[each, low, high])

@@ -25,7 +25,7 @@ from edgedense.graph.nodes import Array, Graph
 from edgedense.graph.run import GraphRunner
 from edgedense.progress import SILENT, Progress
 from edgedense.quantize.budget import Budget
-from edgedense.quantize.choose import check_names, choose
+from edgedense.quantize.choose import choose, settled
 from edgedense.quantize.float_range import Extents, Reach, check_fp16, facts, union
 from edgedense.quantize.labelled import labelled_set
 from edgedense.quantize.options import QuantizeOptions
@@ -100,7 +100,7 @@ def quantize(
     description = describe(model.spec, preprocess.input_size)
     sample = draw_calibration(calibration, options)
     graph = lower(model.network, preprocess.input_size)
-    check_names(graph, options)
+    options = settled(graph, options)
     interface = interface_of(model.spec, preprocess.input_size)
     labelled = labelled_set(sample, evaluation, interface, options.max_drop_pp, progress)
     prepared = prepare(graph, sample, preprocess, options, progress)

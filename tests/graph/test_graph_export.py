@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import Floats, images, logits, relative_error, sizes, specs, tiny, tiramisus, trained
@@ -23,8 +24,19 @@ from edgedense.environment import installed
 from edgedense.errors import InputError
 from edgedense.graph.export import export_onnx
 from edgedense.graph.lower import lower
-from edgedense.graph.nodes import Affine, Conv, Graph, Linear, Node, Quantize, Weighted, out_axis
-from edgedense.graph.run import GraphRunner, quantized_weight
+from edgedense.graph.nodes import (
+    Affine,
+    Conv,
+    GlobalPool,
+    Graph,
+    Linear,
+    Node,
+    Quantize,
+    Weighted,
+    out_axis,
+)
+from edgedense.graph.run import GraphRunner
+from edgedense.graph.weights import quantized_weight
 
 SIZE = (16, 16)
 
@@ -279,3 +291,48 @@ def test_tensorrt_rtx_parses_and_builds_it_without_complaint(
         half = build_engine(source, tmp_path / "e2", BuildOptions("rtx-ampere", "fp16"))
         assert half.weights_bytes is not None
         assert report.weights_bytes < half.weights_bytes < 4 * wanted
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    kernel=st.sampled_from([1, 3, 5]),
+    stride=st.integers(1, 2),
+    padding=st.integers(0, 2),
+    height=st.integers(5, 9),
+    border=st.floats(-2, 2, width=32),
+)
+def test_what_a_convolution_pads_with_is_a_map_behind_it(
+    kernel: int,
+    stride: int,
+    padding: int,
+    height: int,
+    border: float,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    rng = np.random.default_rng(kernel)
+    weight = rng.normal(size=(4, 2, kernel, kernel)).astype(np.float32)
+    conv = Conv("y", "images", weight, np.ones(4, np.float32), stride, padding, border=border)
+    head = Linear("logits", "mean", np.eye(4, dtype=np.float32), np.zeros(4, np.float32))
+    graph = Graph("images", (2, height, 7), (conv, GlobalPool("mean", "y"), head))
+    x = rng.normal(size=(3, 2, height, 7)).astype(np.float32)
+    seen: dict[str, tuple[int, ...]] = {}
+    wanted = GraphRunner(graph)(x, lambda name, value: seen.update({name: tuple(value.shape)}))
+    padded = torch.nn.functional.pad(torch.from_numpy(x), (padding,) * 4, value=border)
+    plain = torch.nn.functional.conv2d(padded, torch.from_numpy(weight), stride=stride) + 1
+    np.testing.assert_allclose(wanted, plain.mean((2, 3)), atol=1e-4)
+    assert graph.sizes()["y"] == seen["y"][2:] == plain.shape[2:]
+    assert "mean" not in graph.sizes()
+    path = tmp_path_factory.getbasetemp() / "border.onnx"
+    export_onnx(graph, path, "fp32", {})
+    np.testing.assert_allclose(run(path, graph, x), wanted, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=15)
+@given(data=st.data())
+def test_sizes_are_those_of_the_values(data: st.DataObject) -> None:
+    spec = data.draw(specs() | tiramisus())
+    size = data.draw(sizes(spec))
+    graph = lower(trained(spec), size)
+    seen: dict[str, tuple[int, ...]] = {}
+    GraphRunner(graph)(images(spec, size), lambda n, v: seen.update({n: tuple(v.shape[2:])}))
+    assert graph.sizes() == {name: shape for name, shape in seen.items() if shape}

@@ -24,7 +24,8 @@ from edgedense.graph.nodes import (
     Relu,
     inputs_of,
 )
-from edgedense.graph.run import GraphRunner, fake_quantize, quantized_weight
+from edgedense.graph.run import GraphRunner, fake_quantize
+from edgedense.graph.weights import quantized_weight
 
 ONE = np.ones(1, np.float32)
 

@@ -81,7 +81,7 @@ def run(tiny: Any, tmp_path: Path) -> Callable[..., QuantizeReport]:
 def test_exactly_the_layer_that_int8_destroys_is_left(
     placement: str, checkpoint: Path, tiny: Any, run: Callable[..., QuantizeReport], tmp_path: Path
 ) -> None:
-    found = run(checkpoint, placement=placement, max_drop_pp=5)
+    found = run(checkpoint, placement=placement, int8_stem=True, max_drop_pp=5)
     assert found.skipped == (SPOILT,)
     assert found.float_concats == ()
     budget = found.budget
@@ -360,7 +360,12 @@ def test_a_segmentation_network_is_judged_by_masks(
     network = trained(SEGMENTED)
     model = Model(network, "torchvision", "0" * 64, Path("m.pth"))
     options = QuantizeOptions(
-        rest="fp32", effort="fast", placement="block", max_drop_pp=1.5, sensitivity_images=8
+        rest="fp32",
+        effort="fast",
+        placement="block",
+        int8_stem=True,
+        max_drop_pp=1.5,
+        sensitivity_images=8,
     )
     found = quantize(model, images, pre, tmp_path / "out", options)
     budget = found.budget

@@ -21,7 +21,7 @@ from edgedense.graph.nodes import (
     Weighted,
     inputs_of,
 )
-from edgedense.graph.run import quantized_weight
+from edgedense.graph.weights import quantized_weight
 from edgedense.quantize.place import place_conv, quantized_nodes, representable, weight_scales
 
 

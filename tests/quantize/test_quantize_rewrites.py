@@ -84,15 +84,20 @@ def test_moving_to_full_range_computes_the_same(data: st.DataObject) -> None:
         assert after[m.value].max() <= 127.01 * scales[m.value]
 
 
+def layers_of(graph: Graph) -> set[str]:
+    return {node.name for node in graph.weighted() if ".denselayer" in node.name}
+
+
 def test_what_can_be_moved_is_every_bottleneck_input_and_the_classifiers() -> None:
     graph = lower(trained(tiny((2, 2), 4)), (8, 8))
-    assert {m.reader for m in movables(graph)} == {
-        *(f"denseblock{b}.denselayer{i}.conv1" for b in (1, 2) for i in (1, 2)),
-        "transition1.conv",
-        "logits",
-    }
+    layers = {f"denseblock{b}.denselayer{i}" for b in (1, 2) for i in (1, 2)}
+    narrow = {*(f"{layer}.conv1" for layer in layers), "transition1.conv", "logits"}
+    padded = {f"{layer}.conv2" for layer in layers}
+    assert {m.reader for m in movables(graph) if not m.padded} == narrow
+    assert {m.reader for m in movables(graph) if m.padded} == padded
     plain = lower(trained(tiny((2, 2), 4, bottleneck=False)), (8, 8))
-    assert {m.reader for m in movables(plain)} == {"transition1.conv", "logits"}  # 3x3 are padded
+    assert {m.reader for m in movables(plain) if not m.padded} == {"transition1.conv", "logits"}
+    assert {m.reader for m in movables(plain) if m.padded} == layers_of(plain)
 
 
 @settings(deadline=None, max_examples=40)
@@ -127,7 +132,7 @@ def test_a_moved_bias_answers_for_the_weights_as_stored() -> None:
     graph = lower(trained(tiny((1,), 4)), (8, 8))
     target = movables(graph)[0]
     dead = tuple(
-        replace(n, scale=n.scale * 0, shift=n.shift * 0 - 1) if n.name == target.affine else n
+        replace(n, scale=n.scale * 0, shift=n.shift * 0 - 1) if n.name == target.source else n
         for n in graph.nodes
     )
     graph = replace(graph, nodes=dead)

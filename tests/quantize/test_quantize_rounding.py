@@ -12,7 +12,8 @@ from nets import images, tiny, trained
 from edgedense.data import Batch
 from edgedense.graph.lower import lower
 from edgedense.graph.nodes import Conv, Linear
-from edgedense.graph.run import GraphRunner, quantized_weight
+from edgedense.graph.run import GraphRunner
+from edgedense.graph.weights import quantized_weight
 from edgedense.quantize.place import weight_scales
 from edgedense.quantize.rounding import Inputs, gptq, groups, observe_inputs, rounded
 
@@ -87,7 +88,7 @@ def test_inputs_are_what_the_convolution_multiplies_with() -> None:
     found = observe_inputs(graph, [n.name for n in layers], 4, [_batch(x)], 0)
     for node in layers:
         weight = torch.from_numpy(node.weight).double().flatten(1)
-        inputs = found[node.name]
+        inputs = found[node.name].inputs()
         outputs = seen[node.name].transpose(0, 1).flatten(1)
         mean = weight @ inputs.mean + torch.from_numpy(node.bias).double()
         variance = ((weight @ inputs.covariance) * weight).sum(1)

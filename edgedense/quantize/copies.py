@@ -1,0 +1,136 @@
+"""Channels of a concat that matter most, stored more than once: finer than one INT8 value can be.
+
+Exact in FP32. The copies of a channel are rounded on grids that are offset against each other by a
+fraction of a step, and each reader takes their mean behind its ReLU: m copies divide the power of
+the rounding error by up to m**2. After outlier channel splitting (Zhao et al. 2019, section 3),
+which halves values; here the values stay and the grid moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedense.graph.nodes import Affine, Conv, GlobalPool, Graph, Linear, Node, Relu
+from edgedense.quantize.concats import Reading, families
+from edgedense.quantize.equalize import Span, route_of
+from edgedense.quantize.spans import WorthSpan
+
+_LEVELS = 254  # steps between the ends of a span
+# INT8 kernels pad channels to a multiple of it: up to there copies need no further memory
+_PADDED_TO = 32
+_MOST = 8  # of one block: each is read by all of its layers
+
+
+@dataclass(frozen=True)
+class Copyable:
+    """``source`` (a convolution) makes the channels of ``producer``, the first part of a concat.
+
+    ``readings`` are of BN, perhaps ReLU or pooling, and the one layer that takes a channel's mean.
+    """
+
+    producer: str
+    source: str
+    readings: tuple[tuple[Reading, str], ...]
+
+
+def copyables(graph: Graph) -> tuple[Copyable, ...]:
+    """The first producer of each family of concats, where all its readers can take a mean."""
+    nodes = {node.name: node for node in graph.nodes}
+    found = []
+    for family in families(graph):
+        producer = family.producers[0]
+        route = route_of(graph, producer)
+        layers = [(r, _layer(graph, r.node)) for r in family.readings[producer]]
+        readings = tuple((reading, layer) for reading, layer in layers if layer is not None)
+        if not route or not route.shifts or route.relu or len(readings) < len(layers):
+            continue
+        if isinstance(nodes[route.source], Conv):
+            found.append(Copyable(producer, route.source, readings))
+    return tuple(found)
+
+
+def copied(graph: Graph, spans: Mapping[str, WorthSpan]) -> tuple[Graph, dict[str, Span]]:
+    """The same function with the channels stored again whose rounding costs most, and all spans.
+
+    Only as many as the first part of a block has left to a multiple of 32 channels, and 8.
+    """
+    found: dict[str, Span] = dict(spans)
+    for copyable in copyables(graph):
+        span = spans[copyable.producer]
+        free = min(-len(span.low) % _PADDED_TO, _MOST)
+        copies = _worth_most(span.rounding, free)
+        graph, found[copyable.producer] = with_copies(graph, copyable, span, copies)
+    return graph, found
+
+
+def with_copies(
+    graph: Graph, copyable: Copyable, span: Span, copies: Mapping[int, int]
+) -> tuple[Graph, Span]:
+    """The same function with channel c stored ``copies[c]`` times, and the producer's span.
+
+    The new channels follow the producer's own.
+    """
+    nodes = {node.name: node for node in graph.nodes}
+    width = len(span.low)
+    added = np.array([c for c, count in copies.items() for _ in range(count - 1)], np.int64)
+    for reading, name in copyable.readings:
+        affine, layer = nodes[reading.node], nodes[name]
+        assert isinstance(affine, Affine)
+        assert isinstance(layer, Conv | Linear)
+        place, picked = [reading.offset + width] * len(added), reading.offset + added
+        weight = layer.weight.copy()
+        for c, count in copies.items():
+            weight[:, reading.offset + c] /= count
+        nodes[affine.name] = replace(
+            affine,
+            scale=np.insert(affine.scale, place, affine.scale[picked]),
+            shift=np.insert(affine.shift, place, affine.shift[picked]),
+        )
+        nodes[name] = replace(layer, weight=np.insert(weight, place, weight[:, picked], axis=1))
+    source = nodes[copyable.source]
+    assert isinstance(source, Conv)
+    nodes[source.name] = replace(
+        source,
+        weight=np.concatenate([source.weight, source.weight[added]]),
+        bias=np.concatenate([source.bias, source.bias[added]]),
+    )
+    found = replace(graph, nodes=tuple(nodes[node.name] for node in graph.nodes))
+    return found, _offset(span, copies)
+
+
+def _worth_most(rounding: NDArray[np.float64], free: int) -> dict[int, int]:
+    """How often each channel is stored, by channel; those stored once are left out."""
+    count = np.ones(len(rounding), np.int64)
+    for _ in range(free):
+        gain = rounding * (1 / count**2 - 1 / (count + 1) ** 2)
+        count[gain.argmax()] += 1
+    return {int(channel): int(count[channel]) for channel in np.flatnonzero(count > 1)}
+
+
+def _offset(span: Span, copies: Mapping[int, int]) -> Span:
+    """``span`` and those of the copies, each moved by its part of a step."""
+    moves = [(c, part / count) for c, count in copies.items() for part in range(1, count)]
+    channels = np.array([c for c, _ in moves], np.int64)
+    by = (span.high - span.low)[channels] / _LEVELS * np.array([part for _, part in moves])
+    return Span(
+        np.concatenate([span.low, span.low[channels] + by]),
+        np.concatenate([span.high, span.high[channels] + by]),
+    )
+
+
+def _layer(graph: Graph, name: str) -> str | None:
+    """The only layer behind a reader of a concat, or None where it is not BN, ReLU and a layer."""
+    nodes: dict[str, Node] = {node.name: node for node in graph.nodes}
+    readers = graph.readers()
+    node = nodes[name]
+    if not isinstance(node, Affine):
+        return None
+    while isinstance(node, Affine | Relu | GlobalPool):
+        if len(readers.get(node.name, ())) != 1:
+            return None
+        node = nodes[readers[node.name][0]]
+    return node.name if isinstance(node, Conv | Linear) else None
