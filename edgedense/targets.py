@@ -30,7 +30,8 @@ class Target:
     range of versions that the device's vendor ships or supports. ``no_int8`` is the reason why INT8
     is not built for it; empty where it is. ``channel_multiple`` is the
     channel count that INT8 convolutions want to be a multiple of (TensorRT pads to it otherwise).
-    ``hosts_edgedense`` is False where the system Python is older than 3.10.
+    ``hosts_edgedense`` is False where the system Python is older than 3.10. ``launch_us`` is what
+    a kernel costs beside its work (see ``edgedense.latency``).
     """
 
     name: str
@@ -48,6 +49,7 @@ class Target:
     channel_multiple: int = 32
     hosts_edgedense: bool = True
     notes: str = ""
+    launch_us: float = 5.0
 
     @property
     def int8(self) -> bool:

@@ -14,7 +14,7 @@ from edgedense.targets import find_target
 
 if TYPE_CHECKING:
     from edgedense.prune.groups import Scope
-    from edgedense.prune.options import Method
+    from edgedense.prune.options import Method, PruneReport
 
 
 @click.command()
@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     "--calib", type=params.PATH, help="Training images, some hundred; labels only for taylor."
 )
 @click.option("--macs", type=float, help="Share of the MACs to keep, 0 to 1.  [default: 0.7]")
-@click.option("--params", "parameters", type=float, help="Share of the parameters, instead.")
+@params.parameters_option
+@click.option(
+    "--latency-ms", type=float, help="Milliseconds an image in INT8 on --target, instead."
+)
+@click.option(
+    "--latency-table",
+    type=params.PATH,
+    metavar="FILE.json",
+    help="For --latency-ms: what profile-target measured there, in place of its data sheet.",
+)
 @click.option(
     "--scope",
     type=click.Choice(["auto", "bottleneck", "all"]),
@@ -33,13 +42,8 @@ if TYPE_CHECKING:
     help="bottleneck keeps every concat as wide as it is; all prunes growth and stem too; auto "
     "takes bottleneck where the network has them.",
 )
-@click.option(
-    "--method",
-    type=click.Choice(["reconstruct", "magnitude", "bn-scale", "taylor", "fpgm", "lamp", "random"]),
-    help="reconstruct solves what is left again by least squares; the others rate channels.  "
-    "[default: reconstruct with --calib, else magnitude]",
-)
-@click.option("--align", type=int, help="Kept channels: a multiple of this.  [default: 8]")
+@params.method_option
+@params.align_option
 @click.option(
     "--target",
     metavar="NAME",
@@ -52,7 +56,7 @@ if TYPE_CHECKING:
     help="Move BN statistics as far as pruning moved them (reconstruct needs no such thing).",
 )
 @click.option("--iterations", default=1, show_default=True, help="Go there in so many steps.")
-@click.option("--images", default=512, show_default=True, help="Most calibration images to use.")
+@params.images_option
 @params.preprocess_option
 @params.seed_option
 @params.json_option
@@ -62,6 +66,8 @@ def prune(
     calib: Path | None,
     macs: float | None,
     parameters: float | None,
+    latency_ms: float | None,
+    latency_table: Path | None,
     scope: Scope,
     method: Method | None,
     align: int | None,
@@ -73,9 +79,10 @@ def prune(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Remove channels, down to a share of the MACs.
+    """Remove channels, to a share of the MACs or to a latency.
 
-    MACs are multiply-accumulates; the report says how many were asked and how many are left. With
+    MACs are multiply-accumulates; the report says how many were asked and how many are left. A
+    latency is a prediction, from the device's data sheet or from a table measured there. With
     calibration images, what is left is solved again layer by layer, without any training.
 
     \b
@@ -85,15 +92,18 @@ def prune(
     from edgedense import artifact
 
     artifact.check_absent(output)
-    if macs is not None and parameters is not None:
-        raise click.UsageError("Give --macs or --params, not both.")
+    if sum(budget is not None for budget in (macs, parameters, latency_ms)) > 1:
+        raise click.UsageError("Give one of --macs, --params and --latency-ms.")
+    if latency_ms is not None and target is None:
+        raise click.UsageError("--latency-ms needs --target NAME (see: edgedense targets).")
+    if latency_table is not None and latency_ms is None:
+        raise click.UsageError("--latency-table is for --latency-ms.")
     for module in ("torch_pruning", "safetensors"):
         require(module, "prune")
     device = find_target(target) if target else None
     loaded = params.read_model(model)
     from edgedense.prune import PruneOptions
     from edgedense.prune import prune as run
-    from edgedense.prune.select import WORDS
 
     calibration = params.read_set(calib) if calib else None
     given = [calibration] if calibration else []
@@ -109,20 +119,34 @@ def prune(
         reestimate_bn=reestimate_bn,
         images=images,
         seed=seed,
+        latency_ms=latency_ms,
+        target=device.name if device and latency_ms is not None else None,
+        latency_table=str(latency_table) if latency_table else None,
     )
     terminal = Terminal()
     found = run(loaded, calibration, chosen, output, options, terminal)
     if as_json:
         emit(found.to_dict())
         return
+    show(terminal, found)
+    terminal.say(f"{output}: written in {found.seconds:.1f} s")
+    terminal.say(f"next: edgedense quantize {output} -o DIR --calib SET")
+
+
+def show(terminal: Terminal, found: PruneReport) -> None:
+    """Print what is left, and how much of it INT8 kernels like."""
+    from edgedense.prune.select import WORDS
+
+    title = f"pruned to {found.share:.3f} of the {WORDS[found.of]} ({found.asked:g} was asked)"
     rows = [
         ("MACs", count(found.macs_before), count(found.macs_after)),
         ("parameters", count(found.params_before), count(found.params_after)),
     ]
-    terminal.table(
-        f"pruned to {found.share:.3f} of the {WORDS[found.of]} ({found.asked:g} was asked)",
-        ("", "before", "after"),
-        rows,
-    )
-    terminal.say(f"{output}: written in {found.seconds:.1f} s")
-    terminal.say(f"next: edgedense quantize {output} -o DIR --calib SET")
+    if found.latency is not None:
+        told = found.latency
+        title = f"pruned to {told.after_ms:.3f} ms on {told.target} ({found.asked:g} was asked)"
+        label = f"ms, {told.precision.upper()}, {told.basis}"
+        rows.append((label, f"{told.before_ms:.3f}", f"{told.after_ms:.3f}"))
+    aligned = (str(found.aligned_before), str(found.aligned_after))
+    rows.append((f"aligned to {found.align}, of {found.convs} convolutions", *aligned))
+    terminal.table(title, ("", "before", "after"), rows)

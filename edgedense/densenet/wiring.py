@@ -5,6 +5,7 @@ Counting, pruning and alignment all follow from this one list, for both branches
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -23,8 +24,9 @@ class Wire:
     ``reads`` names the convolutions whose outputs are concatenated, in this order, in front of it;
     it is empty for the image. ``fan_in`` and ``out`` are channels, ``kernel`` the side in pixels.
     ``grid`` is the place in :func:`grids` of the positions at which the kernel is applied, None for
-    the classifier, which is applied once. ``norm`` is the BN (with its ReLU) between the concat
-    and it, ``own_norm`` one right behind it.
+    the classifier, which is applied once. ``norm`` is the BN between the concat and it, with a
+    ReLU unless ``relu`` is False; ``own_norm`` is a BN right behind it. With ``pools`` its output
+    is pooled to the next grid; ``transposed`` convolutions give the grid above.
     """
 
     name: str
@@ -36,6 +38,9 @@ class Wire:
     norm: str | None = None
     own_norm: str | None = None
     bias: bool = False
+    relu: bool = True
+    pools: bool = False
+    transposed: bool = False
 
 
 def wires(spec: Spec) -> tuple[Wire, ...]:
@@ -74,6 +79,14 @@ def producers(found: tuple[Wire, ...]) -> Mapping[str, int]:
     return {wire.name: wire.out for wire in found}
 
 
+def private(found: tuple[Wire, ...]) -> frozenset[str]:
+    """Names of the convolutions whose output is all that one other reads, and that nobody else
+    reads: bottlenecks, and what a stem has inside."""
+    count = Counter(name for wire in found for name in wire.reads)
+    alone = {wire.reads[0] for wire in found if len(wire.reads) == 1}
+    return frozenset(name for name in alone if count[name] == 1)
+
+
 def _half_up(size: Grid) -> Grid:
     """Output size of a stride-2 convolution or pool with "same" padding."""
     return (size[0] + 1) // 2, (size[1] + 1) // 2
@@ -99,7 +112,11 @@ def _densenet(spec: DenseNetSpec) -> Iterator[Wire]:
         if b < len(spec.blocks):
             name = f"features.transition{b}"
             entry = f"{name}.conv"
-            yield Wire(entry, tuple(reads), out, spec.transitions[b - 1], 1, b, f"{name}.norm")
+            yield Wire(
+                *(entry, tuple(reads), out, spec.transitions[b - 1], 1, b, f"{name}.norm"),
+                relu=spec.transition_relu,
+                pools=True,
+            )
     norm, final = "features.norm5", spec.block_widths()[-1]
     yield Wire("classifier", tuple(reads), final, spec.num_classes, 1, None, norm, bias=True)
 
@@ -114,7 +131,8 @@ def _stem(spec: DenseNetSpec) -> Iterator[Wire]:
         reads, fan_in, norm = (name,), width, f"features.norm{number}"
     number = len(spec.stem_hidden)
     own = None if spec.stem == "cifar" else f"features.norm{number}"
-    yield Wire(f"features.conv{number}", reads, fan_in, spec.stem_width, kernel, 0, norm, own)
+    name, pools = f"features.conv{number}", spec.stem != "cifar"
+    yield Wire(name, reads, fan_in, spec.stem_width, kernel, 0, norm, own, pools=pools)
 
 
 def _tiramisu(spec: FCDenseNetSpec) -> Iterator[Wire]:
@@ -127,13 +145,14 @@ def _tiramisu(spec: FCDenseNetSpec) -> Iterator[Wire]:
         skips.append(reads)
         entry, width = f"transDownBlocks.{d}.conv", inputs[d] + sum(block)
         norm, out = f"transDownBlocks.{d}.norm", spec.transitions_down[d]
-        yield Wire(entry, reads, width, out, 1, d, norm, bias=True)
+        yield Wire(entry, reads, width, out, 1, d, norm, bias=True, pools=True)
     layers, reads = _layers("bottleneck.bottleneck", (entry,), inputs[depth], spec.middle, depth)
     yield from layers
     fresh = reads[1:]
     for u, block in enumerate(spec.up):
         name, fan_in = f"transUpBlocks.{u}.convTrans", sum(spec.blocks[depth + u])
-        yield Wire(name, fresh, fan_in, spec.transitions_up[u], 3, depth - u, bias=True)
+        out, grid = spec.transitions_up[u], depth - u
+        yield Wire(name, fresh, fan_in, out, 3, grid, bias=True, transposed=True)
         entries = (name, *skips.pop())
         start = inputs[depth + 1 + u]
         layers, reads = _layers(f"denseBlocksUp.{u}", entries, start, block, depth - 1 - u)

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from edgedense.densenet.family import Spec
 from edgedense.densenet.fc_spec import FCDenseNetSpec, Growths
 from edgedense.densenet.spec import DenseLayer
-from edgedense.densenet.wiring import Wire, producers, wires
+from edgedense.densenet.wiring import Wire, private, producers, wires
 from edgedense.errors import InputError
 
 Scope = Literal["auto", "bottleneck", "all"]
@@ -123,17 +123,15 @@ def count_convs(spec: Spec) -> int:
 def _all(found: tuple[Wire, ...]) -> Iterator[Group]:
     width = producers(found)
     readers: defaultdict[str, list[Reader]] = defaultdict(list)
-    alone = set()
     for wire in found:
         offset = 0
         for name in wire.reads:
             readers[name].append(Reader(wire.norm, wire.name, offset))
             offset += width[name]
-        if len(wire.reads) == 1:
-            alone.add(wire.reads[0])
+    alone = private(found)
     for wire in found[:-1]:
-        private = wire.name in alone and len(readers[wire.name]) == 1
-        yield Group(wire.name, wire.out, tuple(readers[wire.name]), wire.own_norm, private)
+        own = wire.name in alone
+        yield Group(wire.name, wire.out, tuple(readers[wire.name]), wire.own_norm, own)
 
 
 def _resized(layer: DenseLayer, name: str, widths: Mapping[str, int]) -> DenseLayer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -18,7 +19,10 @@ class PruneOptions:
     """How to prune.
 
     ``macs`` is the share of multiply-accumulates that may stay, above 0 and at most 1; where
-    ``params`` is given, it is the share of parameters that may, and ``macs`` has no say. ``method``
+    ``params`` is given, it is the share of parameters that may, and ``macs`` has no say; nor has
+    either where ``latency_ms`` is given, milliseconds an image on ``target`` (a name in the targets
+    table), as its data sheet predicts them or the file ``latency_table`` that was measured there,
+    in INT8 where the target has it. ``method``
     None is ``reconstruct`` where there are calibration images, else ``magnitude``. ``align`` is the
     number of which kept widths are multiples (``finer``: of a half of it, a quarter, … for layers
     that have fewer than three such widths); ``iterations`` the steps in which to go there.
@@ -38,8 +42,12 @@ class PruneOptions:
     images: int = 512
     batch_size: int = 64
     seed: int = 0
+    latency_ms: float | None = None
+    target: str | None = None
+    latency_table: str | None = None
 
     def __post_init__(self) -> None:
+        self._check_latency()
         if not 0 < self.share <= 1:
             raise InputError(
                 f"--{self.of} {self.share:g} is no share of the {WORDS[self.of]}",
@@ -62,15 +70,38 @@ class PruneOptions:
                 f"batch size is {self.batch_size}", "Statistics need 2 or more images at once."
             )
 
+    def _check_latency(self) -> None:
+        if self.latency_ms is None:
+            if self.latency_table is not None:
+                raise InputError(
+                    "a latency table without a latency", "Give --latency-ms, or leave it away."
+                )
+            return
+        if not (math.isfinite(self.latency_ms) and self.latency_ms > 0):
+            raise InputError(
+                f"--latency-ms {self.latency_ms:g} is no time", "Give milliseconds, such as 2.5."
+            )
+        if self.target is None:
+            raise InputError(
+                "--latency-ms needs the device", "Give --target NAME (see: edgedense targets)."
+            )
+
     @property
     def of(self) -> Cost:
         """Of what the share is."""
+        if self.latency_ms is not None:
+            return "latency"
         return "macs" if self.params is None else "params"
 
     @property
     def share(self) -> float:
-        """What may stay."""
+        """What may stay of the MACs or parameters."""
         return self.macs if self.params is None else self.params
+
+    @property
+    def asked(self) -> float:
+        """What may stay: a share, or milliseconds."""
+        return self.share if self.latency_ms is None else self.latency_ms
 
     @property
     def moves_bn(self) -> bool:
@@ -94,10 +125,26 @@ class GroupReport:
 
 
 @dataclass(frozen=True)
+class LatencyReport:
+    """Milliseconds an image on ``target`` before and after, in ``precision`` and ``placement``.
+
+    ``basis`` says whose they are: ``predicted``, or ``from measured table``.
+    """
+
+    before_ms: float
+    after_ms: float
+    basis: str
+    target: str
+    precision: str
+    placement: str
+
+
+@dataclass(frozen=True)
 class PruneReport:
     """What pruning gave.
 
-    ``asked`` and ``share`` are of the MACs, or ``of`` the parameters; ``images`` is the number of
+    ``asked`` and ``share`` are of the MACs, or ``of`` the parameters or the latency, which is asked
+    in milliseconds, and told in ``latency``; ``images`` is the number of
     calibration images that had a say; ``aligned_before`` and ``aligned_after`` count
     convolutions, of ``convs``, whose input and output channels are multiples of ``align``.
     """
@@ -120,6 +167,7 @@ class PruneReport:
     aligned_before: int
     aligned_after: int
     groups: tuple[GroupReport, ...]
+    latency: LatencyReport | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -17,16 +17,18 @@ from edgedense.data import Batch, ImageSet, Preprocess, batches, content_hashes,
 from edgedense.densenet.checkpoints import Model, check_channels, save_weights
 from edgedense.densenet.count import count_macs, count_params, describe
 from edgedense.densenet.family import Network, Spec
-from edgedense.densenet.wiring import grids
+from edgedense.densenet.wiring import Grid, grids
 from edgedense.engines.pytorch import interface_of
 from edgedense.errors import InputError
+from edgedense.latency import Precision, Predictor, read_table
 from edgedense.progress import SILENT, Progress
 from edgedense.prune.groups import aligned_convs, count_convs, prunable
-from edgedense.prune.options import GroupReport, PruneOptions, PruneReport
+from edgedense.prune.options import GroupReport, LatencyReport, PruneOptions, PruneReport
 from edgedense.prune.reconstruct import reconstruct
 from edgedense.prune.scored import prune_by_scores
 from edgedense.prune.select import Budget, check_share
 from edgedense.prune.walk import Setting
+from edgedense.targets import find_target
 
 STAGE = "prune"
 MIN_IMAGES = 16
@@ -42,7 +44,7 @@ def prune(
     options: PruneOptions | None = None,
     progress: Progress = SILENT,
 ) -> PruneReport:
-    """Prune ``model`` to a share of its MACs and write the artifact ``destination``.
+    """Prune ``model`` to a share of its MACs or to a latency; write the artifact ``destination``.
 
     ``model`` itself stays as it is. ``calibration`` may be None where ``options`` need no images.
     Errors: InputError for a share that cannot be reached, images that are needed and missing (or
@@ -55,7 +57,7 @@ def prune(
     artifact.check_absent(destination)
     check_channels(model.spec, preprocess.channels)
     size = preprocess.input_size
-    budget = Budget(model.spec, options.share, options.align, size, options.of, options.finer)
+    budget = _budget(model.spec, size, options)
     check_share(model.spec, prunable(model.spec, options.scope), budget)
     images = _images(calibration, model.spec, preprocess, options, progress)
     pruned = _pruned(model.network, budget, images, options, progress)
@@ -63,7 +65,7 @@ def prune(
     with artifact.create(
         destination,
         STAGE,
-        parents=_parents(model, images),
+        parents=_parents(model, images, options),
         options=asdict(options),
         preprocess=preprocess.to_dict(),
         seed=options.seed,
@@ -82,6 +84,17 @@ def prune(
         )
         draft.report = report.to_dict()
     return report
+
+
+def _budget(spec: Spec, size: Grid, options: PruneOptions) -> Budget:
+    share, clock = options.share, None
+    if options.latency_ms is not None and options.target is not None:
+        target, path = find_target(options.target), options.latency_table
+        precision: Precision = "int8" if target.int8 else "fp16"
+        table = read_table(Path(path)) if path is not None else None
+        clock = Predictor(target, size, precision, table=table)
+        share = min(1.0, options.latency_ms / clock.latency_ms(spec))
+    return Budget(spec, share, options.align, size, options.of, options.finer, clock)
 
 
 @dataclass(frozen=True)
@@ -172,7 +185,7 @@ def _pruned(
     progress: Progress,
 ) -> Network:
     if options.method == "reconstruct" and images is not None:
-        if options.share == 1:
+        if budget.share == 1:
             return copy.deepcopy(network).eval()
         size, count = budget.input_size, len(images.sample)
         setting = Setting(images.batches, count, size, options.seed, progress)
@@ -193,9 +206,13 @@ def _golden(pruned: Network, images: _Images) -> _Golden:
     return _Golden(first, logits)
 
 
-def _parents(model: Model, images: _Images | None) -> dict[str, str]:
-    calibration = {} if images is None else {"calibration": set_sha256(images.sample)}
-    return {"model": model.sha256, **calibration}
+def _parents(model: Model, images: _Images | None, options: PruneOptions) -> dict[str, str]:
+    parents = {"model": model.sha256}
+    if images is not None:
+        parents["calibration"] = set_sha256(images.sample)
+    if options.latency_table is not None:
+        parents["latency_table"] = artifact.sha256_file(Path(options.latency_table))
+    return parents
 
 
 def _report(before: Spec, after: Spec, budget: Budget, options: PruneOptions) -> PruneReport:
@@ -208,7 +225,7 @@ def _report(before: Spec, after: Spec, budget: Budget, options: PruneOptions) ->
         params_after=count_params(after),
         seconds=0.0,
         artifact="",
-        asked=options.share,
+        asked=options.asked,
         of=options.of,
         share=budget.cost(after) / budget.cost(before),
         scope=options.scope,
@@ -220,4 +237,18 @@ def _report(before: Spec, after: Spec, budget: Budget, options: PruneOptions) ->
         aligned_before=aligned_convs(before, options.align),
         aligned_after=aligned_convs(after, options.align),
         groups=tuple(GroupReport(g.name, g.width, widths[g.name]) for g in groups),
+        latency=_latency(before, after, budget.clock),
+    )
+
+
+def _latency(before: Spec, after: Spec, clock: Predictor | None) -> LatencyReport | None:
+    if clock is None:
+        return None
+    return LatencyReport(
+        before_ms=clock.latency_ms(before),
+        after_ms=clock.latency_ms(after),
+        basis=clock.basis,
+        target=clock.target.name,
+        precision=clock.precision,
+        placement=clock.placement,
     )
