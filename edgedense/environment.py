@@ -27,6 +27,7 @@ HOMES = {
     "tensorrt_rtx": ("tensorrt-rtx", "rtx"),
     "sklearn": ("scikit-learn", "demo"),
     "h5py": ("h5py", "keras"),
+    "ray": ("ray", "ray"),
 }
 
 
@@ -117,6 +118,12 @@ def cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
+
+
+def thread_limit() -> int:
+    """Threads of this process by OMP_NUM_THREADS, which PyTorch obeys by itself; 0: not told."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
 
 
 def describe(seed: int | None = None) -> dict[str, Any]:

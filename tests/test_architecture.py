@@ -22,9 +22,9 @@ FLOORS = (
     {"environment", "progress", "distributed"},
     {"artifact"},
     {"data", "densenet", "stats", "targets"},
-    {"engines", "graph"},
+    {"engines", "graph", "latency"},
     {"importing", "prune", "quantize", "lint", "build", "validate", "benchmark", "train"},
-    {"pipeline", "report", "demo", "doctor"},
+    {"pipeline", "report", "demo", "doctor", "profiling"},
     {"cli"},
     {"__main__"},
 )
@@ -46,11 +46,15 @@ HOMES = {
     "tensorrt": set(),
     "tensorrt_rtx": set(),
     "pycuda": {"engines.tensorrt", "build.tensorrt"},
+    "ray": {"pipeline.parallel"},
 }
 # where a module's name is only known at run time
 BY_NAME = {"engines.tensorrt_api"}
 # what runs on a device: none of it may reach a heavy library by being imported
-DEVICE_ROOMS = {"cli", "build", "benchmark", "validate", "data", "stats", "targets", "doctor"}
+DEVICE_ROOMS = {
+    *("cli", "build", "benchmark", "validate", "data", "stats", "targets", "doctor"),
+    *("latency", "profiling"),
+}
 DEVICE_MODULES = {
     "engines.opening",
     "engines.reference",

@@ -7,7 +7,7 @@ validation's gates.
 from edgedense.benchmark.device import describe_device
 from edgedense.benchmark.measure import Rounds, interleave, measure, warm_up
 from edgedense.benchmark.report import BenchmarkReport, ComparisonReport, write_report
-from edgedense.benchmark.stage import BenchmarkOptions, benchmark, compare
+from edgedense.benchmark.stage import BenchmarkOptions, benchmark, compare, compare_all
 
 __all__ = [
     "BenchmarkOptions",
@@ -16,6 +16,7 @@ __all__ = [
     "Rounds",
     "benchmark",
     "compare",
+    "compare_all",
     "describe_device",
     "interleave",
     "measure",

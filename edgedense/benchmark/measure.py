@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,10 @@ class Span:
     iterations: int
     min_seconds: float
     max_seconds: float
+
+    def longer(self, times: float) -> Span:
+        """The same number of calls, in so many times as many seconds."""
+        return Span(self.iterations, self.min_seconds * times, self.max_seconds * times)
 
     def count(self, call_ns: float) -> int:
         """Number of calls, where one is expected to take ``call_ns``."""
@@ -120,25 +124,41 @@ def interleave(
     clock: Clock = time.perf_counter_ns,
     progress: Progress = SILENT,
 ) -> Rounds:
-    """Rounds of one block of calls each, in the order A B, B A, A B, … in this process.
+    """:func:`take_turns` of two runners."""
+    label, runners = f"{first.name} against {second.name}", (first, second)
+    found = take_turns(runners, images, span, call_ns, label, clock=clock, progress=progress)
+    return Rounds(found[0], found[1])
 
-    ``images`` are what each of the two is called with.
-    So slow drift of clocks and load meets both alike. The first call of every block is not kept:
-    it pays for caches that the other engine filled and for threads that had gone to sleep. Spinning
-    thread pools of one runtime disturb the other: runners must not spin while idle.
+
+def take_turns(
+    runners: Sequence[Runner],
+    images: Sequence[Images],
+    span: Span,
+    call_ns: Sequence[float],
+    label: str,
+    *,
+    clock: Clock = time.perf_counter_ns,
+    progress: Progress = SILENT,
+) -> list[Nanoseconds]:
+    """Samples (rounds, calls) of each runner: one block of calls each, A B C, C B A, A B C, …
+
+    ``images`` are what each of them is called with.
+    So slow drift of clocks and load meets all alike. The first call of every block is not kept:
+    it pays for caches that the others filled and for threads that had gone to sleep. Spinning
+    thread pools of one runtime disturb the others: runners must not spin while idle.
     """
-    pair_ns = call_ns[0] + call_ns[1]
-    block = max(1, min(MOST_CALLS_A_BLOCK, int(BLOCK_NS / pair_ns)))
+    block = max(1, min(MOST_CALLS_A_BLOCK, int(BLOCK_NS * len(runners) / 2 / sum(call_ns))))
     overhead = (block + 1) / block
-    rounds = max(LEAST_ROUNDS, math.ceil(span.count(pair_ns * overhead) / block))
-    samples: tuple[list[list[int]], list[list[int]]] = ([], [])
+    rounds = max(LEAST_ROUNDS, math.ceil(span.count(sum(call_ns) * overhead) / block))
+    samples: list[list[list[int]]] = [[] for _ in runners]
     began = clock()
-    for turn in progress.track(range(rounds), f"{first.name} against {second.name}", rounds):
+    for turn in progress.track(range(rounds), label, rounds):
         if turn >= LEAST_ROUNDS and clock() - began > span.max_seconds * 1e9:
             break
-        for which in (0, 1) if turn % 2 == 0 else (1, 0):
-            samples[which].append(_block((first, second)[which], images[which], block, clock))
-    return Rounds(np.array(samples[0], dtype=np.int64), np.array(samples[1], dtype=np.int64))
+        order = range(len(runners))
+        for which in order if turn % 2 == 0 else reversed(order):
+            samples[which].append(_block(runners[which], images[which], block, clock))
+    return [np.array(rows, dtype=np.int64) for rows in samples]
 
 
 def _block(runner: Runner, images: Images, calls: int, clock: Clock) -> list[int]:

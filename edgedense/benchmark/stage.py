@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgedense.benchmark.device import describe_device
-from edgedense.benchmark.measure import Span, input_images, interleave, measure, warm_up
+from edgedense.benchmark.measure import Span, input_images, measure, take_turns, warm_up
 from edgedense.benchmark.report import BenchmarkReport, ComparisonReport
 from edgedense.engines.runner import Floats, Runner
 from edgedense.errors import InputError
@@ -84,24 +85,48 @@ def compare(
     The speed-up is the ratio of the medians, with a 95 % interval from resampled rounds.
     Errors: InputError where the engines take different images or not this batch.
     """
+    return compare_all([engine], against, options, golden=golden, progress=progress)[0]
+
+
+def compare_all(
+    engines: Sequence[Runner],
+    against: Runner,
+    options: BenchmarkOptions | None = None,
+    *,
+    golden: Floats | None = None,
+    progress: Progress = SILENT,
+) -> list[ComparisonReport]:
+    """:func:`compare` for several engines in the same rounds, so that all can be compared.
+
+    The times that ``options`` give are for one engine: so many engines take so many times as long.
+    """
     options = options or BenchmarkOptions()
-    _check_same_input(engine, against)
-    others = input_images(against.interface, options.batch, options.seed, golden)
-    images = input_images(engine.interface, options.batch, options.seed, golden)
+    for engine in engines:
+        _check_same_input(engine, against)
+    runners = [*engines, against]
+    images = [input_images(r.interface, options.batch, options.seed, golden) for r in runners]
     device = describe_device()
-    calls_ns = (
-        warm_up(engine, images, options.warmup, options.warmup_seconds),
-        warm_up(against, others, options.warmup, options.warmup_seconds),
-    )
-    both = (images, others)
-    rounds = interleave(engine, against, both, options.span, calls_ns, progress=progress)
-    own, other = rounds.first.astype(np.float64), rounds.second.astype(np.float64)
-    return ComparisonReport(
-        engine=BenchmarkReport(engine.name, options.batch, rounds.first.reshape(-1), device),
-        against=BenchmarkReport(against.name, options.batch, rounds.second.reshape(-1), device),
-        speedup=bootstrap_ratio(other, own, seed=options.seed),
-        rounds=len(own),
-    )
+    calls_ns = [
+        warm_up(runner, fed, options.warmup, options.warmup_seconds)
+        for runner, fed in zip(runners, images, strict=True)
+    ]
+    label = f"{' and '.join(dict.fromkeys(e.name for e in engines))} against {against.name}"
+    span = options.span.longer(len(engines))
+    samples = take_turns(runners, images, span, calls_ns, label, progress=progress)
+    reports = [
+        BenchmarkReport(runner.name, options.batch, found.reshape(-1), device)
+        for runner, found in zip(runners, samples, strict=True)
+    ]
+    other = samples[-1].astype(np.float64)
+    return [
+        ComparisonReport(
+            engine=report,
+            against=reports[-1],
+            speedup=bootstrap_ratio(other, own.astype(np.float64), seed=options.seed),
+            rounds=len(own),
+        )
+        for report, own in zip(reports[:-1], samples, strict=False)
+    ]
 
 
 def _check_same_input(engine: Runner, against: Runner) -> None:

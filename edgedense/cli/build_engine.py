@@ -46,7 +46,7 @@ def build_engine(
     optimization_level: int,
     as_json: bool,
 ) -> None:
-    """Build an engine for a target from the artifact of quantize.
+    """Build an engine for a target from what quantize wrote.
 
     \b
     Example:  edgedense build-engine int8 -o engine --target rtx-ada --batch 1:1:8

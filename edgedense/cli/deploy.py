@@ -13,20 +13,15 @@ from edgedense.environment import COMPRESS, require
 
 if TYPE_CHECKING:
     from edgedense.pipeline import DeployOptions, DeployReport, Inputs
-    from edgedense.quantize.options import Effort, Placement
+    from edgedense.prune.options import Method
+    from edgedense.quantize.options import Effort, Float, Placement
     from edgedense.quantize.ranges import Calibrator
 
 
 @click.command()
 @params.model_argument
-@click.option("--calib", type=params.PATH, required=True, help="Some hundred training images.")
-@click.option(
-    "--eval",
-    "evaluation",
-    type=params.PATH,
-    required=True,
-    help="Labelled images that training never saw.",
-)
+@params.calib_option
+@params.evaluation_option
 @click.option(
     "--target",
     "targets",
@@ -35,22 +30,19 @@ if TYPE_CHECKING:
     show_default=True,
     help="May be given several times; see: edgedense targets",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=params.PATH,
-    required=True,
-    metavar="RUN",
-    help="Run directory: created, or resumed where it stopped.",
-)
+@params.run_option
 @click.option("--macs", type=float, help="Prune first, to this share of the MACs.")
-@click.option(
-    "--precision", type=click.Choice(["int8", "fp16", "fp32"]), default="int8", show_default=True
-)
+@params.parameters_option
+@params.method_option
+@params.align_option
+@click.option("--precision", type=params.PRECISION, default="int8", show_default=True)
 @params.placement_option
 @params.effort_option
 @params.calibrator_option
-@click.option("--images", default=512, show_default=True, help="Most calibration images to use.")
+@params.io_option
+@params.stem_option
+@params.sensitivity_option
+@params.images_option
 @params.batch_option
 @click.option(
     "--max-drop",
@@ -73,20 +65,23 @@ def deploy(
     output: Path,
     preprocess: str | None,
     macs: float | None,
+    parameters: float | None,
     dry_run: bool,
     as_json: bool,
     **asked: Any,
 ) -> int:
     """Do all stages in one run; call again to resume.
 
-    Prune (with --macs), quantize, build, benchmark and validate. Stages whose inputs did not
-    change are not repeated, so an interrupted run goes on where it stopped. Exit 1 when a gate
-    fails; 3 when a target has to be built on another machine.
+    Prune (with --macs or --params), quantize, build, benchmark and validate. Stages whose inputs
+    did not change are not repeated, so an interrupted run goes on where it stopped. Exit 1 when a
+    gate fails; 3 when a target has to be built on another machine.
 
     \b
     Example:  edgedense deploy net.pth --calib train/ --eval test/ -o runs/first
                 --preprocess cifar10 --target cpu --target rtx-ada
     """
+    if macs is not None and parameters is not None:
+        raise click.UsageError("Give --macs or --params, not both.")
     for module in COMPRESS:
         require(module, "deploy")
     from edgedense.pipeline import Inputs
@@ -97,7 +92,8 @@ def deploy(
         preprocess, loaded.preprocess, calibration, data, preset=loaded.preset
     )
     inputs = Inputs(loaded, calibration, data, chosen)
-    return execute(inputs, output, _options(macs=macs, **asked), dry_run=dry_run, as_json=as_json)
+    options = _options(macs=macs, parameters=parameters, **asked)
+    return execute(inputs, output, options, dry_run=dry_run, as_json=as_json)
 
 
 def execute(
@@ -190,10 +186,16 @@ def _engine(found: DeployReport, target: str) -> tuple[str, ...]:
 def _options(
     targets: tuple[str, ...],
     macs: float | None,
+    parameters: float | None,
+    method: Method | None,
+    align: int | None,
     precision: str,
     placement: Placement,
     effort: Effort,
     calibrator: Calibrator,
+    io: Float,
+    int8_stem: bool | None,
+    sensitivity: bool,
     images: int,
     batch: tuple[int, int, int],
     max_drop: float,
@@ -206,13 +208,28 @@ def _options(
     from edgedense.quantize import QuantizeOptions
     from edgedense.validate import ValidateOptions
 
+    pruning = PruneOptions(
+        macs=0.7 if macs is None else macs,
+        params=parameters,
+        method=method,
+        align=8 if align is None else align,
+        images=images,
+        seed=seed,
+    )
     return DeployOptions(
         targets=targets,
         precision=precision,
         batch=batch,
-        prune=None if macs is None else PruneOptions(macs=macs, images=images, seed=seed),
+        prune=None if macs is None and parameters is None else pruning,
         quantize=QuantizeOptions(
-            calibrator=calibrator, placement=placement, effort=effort, images=images, seed=seed
+            calibrator=calibrator,
+            placement=placement,
+            effort=effort,
+            io=io,
+            int8_stem=int8_stem,
+            sensitivity=sensitivity,
+            images=images,
+            seed=seed,
         ),
         validate=ValidateOptions(max_drop_pp=max_drop, min_speedup=min_speedup),
         benchmark=BenchmarkOptions(batch=batch[0], seed=seed),

@@ -22,9 +22,11 @@ from edgedense.cli.import_model import import_model
 from edgedense.cli.inspect import inspect
 from edgedense.cli.lint import lint
 from edgedense.cli.models import models
+from edgedense.cli.profile_target import profile_target
 from edgedense.cli.prune import prune
 from edgedense.cli.quantize import quantize
 from edgedense.cli.report import report
+from edgedense.cli.sweep import sweep
 from edgedense.cli.targets import targets
 from edgedense.cli.train import train
 from edgedense.cli.validate import validate
@@ -57,6 +59,7 @@ def cli(context: click.Context) -> None:
     The order of work:  train → inspect → prune → finetune → quantize
                         → build-engine → benchmark → validate → report
     All of it at once:  edgedense deploy MODEL --calib SET --eval SET -o RUN
+    Many at once:       edgedense sweep MODEL --calib SET --eval SET -o RUN
     Never seen it?      edgedense demo
     """
     if context.invoked_subcommand not in SHARED:
@@ -68,7 +71,7 @@ def cli(context: click.Context) -> None:
 for command in (
     *(train, inspect, import_model, prune, finetune, quantize, lint),
     *(build_engine, benchmark, validate, report),
-    *(deploy, demo, models, targets, doctor),
+    *(deploy, sweep, demo, models, targets, profile_target, doctor),
 ):
     cli.add_command(command)
 

@@ -20,7 +20,7 @@ Row = tuple[object, ...]
 @click.command()
 @params.json_option
 def models(as_json: bool) -> None:
-    """List the named networks, with what was published about them.
+    """List the named networks, and what was published of them.
 
     \b
     Example:  edgedense models

@@ -39,9 +39,44 @@ preprocess_option = click.option(
     "or a TOML file. An artifact brings its own, and so does a checkpoint whose code base has only "
     "one; it is never guessed.",
 )
+calib_option = click.option(
+    "--calib", type=PATH, required=True, help="Some hundred training images."
+)
+evaluation_option = click.option(
+    "--eval",
+    "evaluation",
+    type=PATH,
+    required=True,
+    help="Labelled images that training never saw.",
+)
+run_option = click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    required=True,
+    metavar="RUN",
+    help="Run directory: created, or resumed where it stopped.",
+)
+images_option = click.option(
+    "--images", default=512, show_default=True, help="Most calibration images to use."
+)
+parameters_option = click.option(
+    "--params", "parameters", type=float, help="Share of the parameters, instead."
+)
+method_option = click.option(
+    "--method",
+    type=click.Choice(["reconstruct", "magnitude", "bn-scale", "taylor", "fpgm", "lamp", "random"]),
+    help="reconstruct solves what is left again by least squares; the others rate channels.  "
+    "[default: reconstruct with --calib, else magnitude]",
+)
+align_option = click.option(
+    "--align", type=int, help="Kept channels: a multiple of this.  [default: 8]"
+)
+PRECISION = click.Choice(["int8", "fp16", "fp32"])
+PLACEMENT, EFFORT = click.Choice(["conv", "block"]), click.Choice(["fast", "default", "best"])
 placement_option = click.option(
     "--placement",
-    type=click.Choice(["conv", "block"]),
+    type=PLACEMENT,
     default="conv",
     show_default=True,
     help="conv: inputs of convolutions in INT8. block: concats too, half their memory traffic for "
@@ -49,11 +84,11 @@ placement_option = click.option(
 )
 effort_option = click.option(
     "--effort",
-    type=click.Choice(["fast", "default"]),
+    type=EFFORT,
     default="default",
     show_default=True,
     help="fast: ranges only. default: also trades ranges between channels and rounds weights for "
-    "what they add up to.",
+    "what they add up to. best: also what costs memory or speed on the device.",
 )
 calibrator_option = click.option(
     "--calibrator",
@@ -61,6 +96,25 @@ calibrator_option = click.option(
     default="mse",
     show_default=True,
     help="How a range is chosen from the values seen.",
+)
+io_option = click.option(
+    "--io",
+    type=click.Choice(["fp32", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Type of the GPU file's input and output; fp16 saves the casts.",
+)
+stem_option = click.option(
+    "--int8-stem/--skip-stem",
+    "int8_stem",
+    default=None,
+    help="Quantize the first convolution, or do not: for INT8, GPUs pad its few input channels to "
+    "32.  [default: with placement conv only]",
+)
+sensitivity_option = click.option(
+    "--sensitivity",
+    is_flag=True,
+    help="Measure what each quantized tensor costs alone; slow (sensitivity.json).",
 )
 seed_option = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every draw."
@@ -98,6 +152,24 @@ class BatchRange(click.ParamType):  # type: ignore[type-arg]  # generic from cli
         if len(parts) != 3 or not 1 <= parts[0] <= parts[1] <= parts[2]:
             self.fail(f"{value!r} is not MIN:OPT:MAX, for example 1:1:8", param, ctx)
         return parts[0], parts[1], parts[2]
+
+
+class Several(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
+    """One or more values of a kind, separated by commas."""
+
+    name = "LIST"
+
+    def __init__(self, kind: click.ParamType) -> None:  # type: ignore[type-arg]
+        self.kind = kind
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        """The values in their order, each once."""
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        return tuple(dict.fromkeys(self.kind.convert(part, param, ctx) for part in parts))
 
 
 batch_option = click.option(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.command()
 @params.model_argument
 @params.output_option()
-@click.option("--calib", type=params.PATH, required=True, help="Some hundred training images.")
+@params.calib_option
 @params.placement_option
 @params.effort_option
 @params.calibrator_option
@@ -37,15 +37,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Type of what is not INT8, in the file meant for GPUs.",
 )
-@click.option(
-    "--io",
-    type=click.Choice(["fp32", "fp16"]),
-    default="fp32",
-    show_default=True,
-    help="Type of that file's input and output; fp16 saves the casts.",
-)
+@params.io_option
 @click.option("--skip", multiple=True, metavar="NAME", help="A convolution to leave unquantized.")
-@click.option("--skip-stem", is_flag=True, help="Leave the stem unquantized (= --skip conv0).")
+@params.stem_option
 @click.option(
     "--float-concat",
     "float_concats",
@@ -60,11 +54,7 @@ if TYPE_CHECKING:
     help="Accuracy budget in percentage points of top-1 (mean IoU): leave the fewest layers "
     "unquantized that keep it for sure, on the labelled images of --eval, else of --calib.",
 )
-@click.option(
-    "--sensitivity",
-    is_flag=True,
-    help="Measure what each quantized tensor costs alone; slow (sensitivity.json).",
-)
+@params.sensitivity_option
 @click.option(
     "--sensitivity-images",
     type=click.IntRange(min=1),
@@ -72,7 +62,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Calibration images for that.",
 )
-@click.option("--images", default=512, show_default=True, help="Most calibration images to use.")
+@params.images_option
 @click.option(
     "--eval",
     "evaluation",
@@ -99,7 +89,7 @@ def quantize(
     rest: Float,
     io: Float,
     skip: tuple[str, ...],
-    skip_stem: bool,
+    int8_stem: bool | None,
     float_concats: tuple[str, ...],
     max_drop: float | None,
     sensitivity: bool,
@@ -133,7 +123,6 @@ def quantize(
     chosen = params.choose_preprocess(
         preprocess, loaded.preprocess, calibration, preset=loaded.preset
     )
-    stem = ("conv0",) if skip_stem else ()
     options = QuantizeOptions(
         placement=placement,
         effort=effort,
@@ -141,7 +130,8 @@ def quantize(
         percentile=percentile,
         rest=rest,
         io=io,
-        skip=(*stem, *skip),
+        skip=skip,
+        int8_stem=int8_stem,
         images=images,
         seed=seed,
         float_concats=float_concats,

@@ -21,7 +21,7 @@ from edgedense.cli.terminal import Terminal, emit
 )
 @params.json_option
 def report(run: Path, output: Path | None, as_json: bool) -> None:
-    """Write the summary of a run: report.json and a Markdown page.
+    """Write a run's summary: report.json and a Markdown page.
 
     \b
     Example:  edgedense report runs/first

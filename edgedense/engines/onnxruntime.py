@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 
 from edgedense.engines.runner import Floats, Images, Interface
-from edgedense.environment import has_vnni
+from edgedense.environment import has_vnni, thread_limit
 from edgedense.errors import InputError
 
 _ORT_TYPES = {"float32": "tensor(float)", "float16": "tensor(float16)"}
@@ -18,8 +18,9 @@ _ORT_TYPES = {"float32": "tensor(float)", "float16": "tensor(float16)"}
 class OnnxRunner:
     """Runs an ONNX file; ``exact`` switches all graph optimisations off.
 
-    May be called from several threads. Errors: InputError where the file cannot be loaded, or its
-    input and output are not those of ``interface``.
+    ``threads`` None is what OMP_NUM_THREADS says, else as many as there are cores. May be called
+    from several threads. Errors: InputError where the file cannot be loaded, or its input and
+    output are not those of ``interface``.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class OnnxRunner:
         options.graph_optimization_level = (
             levels.ORT_DISABLE_ALL if exact else levels.ORT_ENABLE_ALL
         )
-        options.intra_op_num_threads = threads or 0
+        options.intra_op_num_threads = threads or thread_limit()
         options.log_severity_level = 3
         # idle threads that spin take the cores from whatever is measured next to this session
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -15,7 +15,7 @@ from edgedense.errors import DiskError, MachineError
 from edgedense.pipeline.run import Run, Step
 from edgedense.pipeline.steps import REHEARSAL, DeployOptions, Inputs, steps
 from edgedense.progress import SILENT, Progress
-from edgedense.quantize import draw_calibration
+from edgedense.quantize import QuantizeOptions, draw_calibration
 
 
 @dataclass(frozen=True)
@@ -105,12 +105,24 @@ def _checked(
     inputs: Inputs, run: Run, options: DeployOptions, progress: Progress
 ) -> Iterator[Step]:
     """The steps, once the inputs were seen to fit together."""
+    chain = list(steps(inputs, options, progress))
+    check_inputs(inputs, run, chain[0], options.quantize, progress)
+    yield from chain
+
+
+def check_inputs(
+    inputs: Inputs,
+    run: Run,
+    reference: Step,
+    quantize: QuantizeOptions,
+    progress: Progress = SILENT,
+) -> None:
+    """Raise InputError unless the inputs fit together; ``reference`` is the first step."""
     check_channels(inputs.model.spec, inputs.preprocess.channels)
     check_classes(inputs.interface, inputs.evaluation)
     require_labels(inputs.evaluation)
-    sample = draw_calibration(inputs.calibration, options.quantize)
-    chain = list(steps(inputs, options, progress))
-    if recorded := run.reusable(chain[0], {}):
+    sample = draw_calibration(inputs.calibration, quantize)
+    if recorded := run.reusable(reference, {}):
         evaluation = load_reference(recorded.file(REFERENCE_FILE)).content
     else:
         evaluation = content_hashes(inputs.evaluation, inputs.preprocess, progress=progress)
@@ -120,7 +132,6 @@ def _checked(
         [item.name for item in sample.items],
         [item.name for item in inputs.evaluation.items],
     )
-    yield from chain
 
 
 def _report(

@@ -36,7 +36,7 @@ class Step:
 
 
 class Run:
-    """A run directory on disk. It belongs to ``deploy``, which may replace stages inside it.
+    """A run directory on disk. It belongs to ``deploy`` or ``sweep``, which may replace stages.
 
     Errors: InputError where ``path`` exists and is something else.
     """
@@ -62,25 +62,33 @@ class Run:
 
     def complete(self, step: Step, done: Done) -> Artifact:
         """Make a stage, replacing what is there, and note it in the ledger."""
-        directory = self.path / step.name
+        self.begin(step)
+        step.make(done, self.path / step.name)
+        return self.finish(step, done)
+
+    def begin(self, step: Step) -> None:
+        """Make room for a stage that this or another process is about to make."""
         with artifact.disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._stages.pop(step.name, None)
             self._write_ledger()
-            self._clear(directory)
-        step.make(done, directory)
-        made = artifact.read(directory)
+            shutil.rmtree(self.path / step.name, ignore_errors=True)
+            self.tidy(step)
+            for leftover in self.path.glob(_partial("*")):
+                leftover.unlink(missing_ok=True)
+
+    def finish(self, step: Step, done: Done) -> Artifact:
+        """Note a stage that was made in the ledger."""
+        made = artifact.read(self.path / step.name)
         self._stages[step.name] = {"key": _digest(step, done), "manifest": made.sha256}
         with artifact.disk_errors(self.path):
             self._write_ledger()
         return made
 
-    def _clear(self, directory: Path) -> None:
-        """Remove an outdated stage, and what a killed process left of it."""
-        for leftover in (directory, *self.path.glob(f".{directory.name}.partial-*")):
+    def tidy(self, step: Step) -> None:
+        """Remove what killed processes left of a stage."""
+        for leftover in self.path.glob(f".{step.name}.partial-*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        for leftover in self.path.glob(_partial("*")):
-            leftover.unlink(missing_ok=True)
 
     def _write_ledger(self) -> None:
         artifact.write_json(self.path / LEDGER, {"format": FORMAT, "stages": self._stages})
@@ -106,7 +114,7 @@ def _read_ledger(path: Path) -> dict[str, dict[str, str]]:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise InputError(
-        f"{path} exists already and is no run of edgedense deploy",
+        f"{path} exists already and is no run of edgedense deploy or sweep",
         "Choose another -o; an interrupted run is resumed by giving its own directory.",
     )
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from edgedense import artifact, benchmark, validate
+from edgedense.artifact import Artifact
 from edgedense.benchmark import BenchmarkOptions
 from edgedense.build import BuildOptions, build_engine
 from edgedense.data import ImageSet, Preprocess, set_sha256
@@ -40,6 +42,16 @@ class Inputs:
     calibration: ImageSet
     evaluation: ImageSet
     preprocess: Preprocess
+
+    @cached_property
+    def calibration_sha256(self) -> str:
+        """Identity of the calibration images, as they were when it was first asked."""
+        return set_sha256(self.calibration)
+
+    @cached_property
+    def evaluation_sha256(self) -> str:
+        """Identity of the evaluation images, as they were when it was first asked."""
+        return set_sha256(self.evaluation)
 
     @property
     def interface(self) -> Interface:
@@ -92,6 +104,19 @@ def steps(inputs: Inputs, options: DeployOptions, progress: Progress = SILENT) -
         yield chain.validate(target)
 
 
+def accuracy_steps(
+    inputs: Inputs, options: DeployOptions, progress: Progress = SILENT
+) -> Iterator[Step]:
+    """Those of them that lead to the accuracy of the ``cpu`` engine; nothing is timed."""
+    chain = _Chain(inputs, options, progress)
+    yield chain.reference()
+    if options.prune is not None:
+        yield chain.prune(options.prune)
+    yield chain.quantize()
+    yield chain.engine(REHEARSAL)
+    yield chain.validate(REHEARSAL, timed=False)
+
+
 @dataclass(frozen=True)
 class _Chain:
     inputs: Inputs
@@ -107,7 +132,7 @@ class _Chain:
             with artifact.create(
                 directory,
                 "reference",
-                parents={"model": self.inputs.model.sha256, "data": set_sha256(evaluation)},
+                parents={"model": self.inputs.model.sha256, "data": self.inputs.evaluation_sha256},
                 options={},
                 preprocess=preprocess.to_dict(),
             ) as draft:
@@ -121,7 +146,7 @@ class _Chain:
                 }
 
         what = f"FP32 logits of {len(self.inputs.evaluation)} evaluation images"
-        key = {**self._model_key(), "data": set_sha256(self.inputs.evaluation)}
+        key = {**self._model_key(), "data": self.inputs.evaluation_sha256}
         return Step("reference", what, (), key, make)
 
     def prune(self, options: PruneOptions) -> Step:
@@ -197,11 +222,11 @@ class _Chain:
         after = (f"engine-{target}",)
         return Step(f"benchmark-{target}", what, after, key, make, optional=True)
 
-    def validate(self, target: str) -> Step:
+    def validate(self, target: str, timed: bool = True) -> Step:
         options = self.options.validate
 
         def make(done: Done, directory: Path) -> None:
-            engine, timed = done[f"engine-{target}"], done[f"benchmark-{target}"].manifest.report
+            engine = done[f"engine-{target}"]
             runner = open_engine(engine)
             try:
                 report = validate.validate(
@@ -211,12 +236,12 @@ class _Chain:
                     load_reference(engine.file(artifact.REFERENCE_FILE)),
                     options,
                     calibration=artifact.calibration_content(engine),
-                    speedup=Estimate(timed["speedup"], *timed["speedup_ci95"]),
+                    speedup=_speedup(done[f"benchmark-{target}"]) if timed else None,
                     progress=self.progress,
                 )
             finally:
                 runner.close()
-            parents = {"engine": engine.sha256, "data": set_sha256(self.inputs.evaluation)}
+            parents = {"engine": engine.sha256, "data": self.inputs.evaluation_sha256}
             validate.write_report(
                 directory,
                 report,
@@ -226,8 +251,8 @@ class _Chain:
             )
 
         what = f"accuracy on {target} against FP32"
-        key = {"data": set_sha256(self.inputs.evaluation), "options": asdict(options)}
-        after = (f"engine-{target}", f"benchmark-{target}")
+        key = {"data": self.inputs.evaluation_sha256, "options": asdict(options)}
+        after = (f"engine-{target}", *((f"benchmark-{target}",) if timed else ()))
         return Step(f"validate-{target}", what, after, key, make, optional=True)
 
     def _model_key(self) -> dict[str, object]:
@@ -235,4 +260,9 @@ class _Chain:
         return {"model": self.inputs.model.sha256, "preprocess": preprocess}
 
     def _calibration_key(self) -> dict[str, object]:
-        return {"calibration": set_sha256(self.inputs.calibration)}
+        return {"calibration": self.inputs.calibration_sha256}
+
+
+def _speedup(benchmarked: Artifact) -> Estimate:
+    found = benchmarked.manifest.report
+    return Estimate(found["speedup"], *found["speedup_ci95"])

@@ -10,12 +10,13 @@ from edgedense.benchmark import (
     BenchmarkReport,
     benchmark,
     compare,
+    compare_all,
     interleave,
     measure,
     warm_up,
     write_report,
 )
-from edgedense.benchmark.measure import LEAST_ITERATIONS, Span, input_images
+from edgedense.benchmark.measure import LEAST_ITERATIONS, Span, input_images, take_turns
 from edgedense.engines.runner import Interface
 from edgedense.errors import InputError
 from edgedense.progress import SILENT
@@ -121,6 +122,26 @@ def test_blocks_alternate_and_both_engines_get_as_many_calls():
     blocks = "".join(log[::11])
     assert blocks == "abba" * 10
     assert log[:11] == ["a"] * 11
+
+
+def test_several_engines_take_turns():
+    clock, log = Clock(), []
+    times_ns = {"a": 4_000_000, "b": 1_000_000, "c": 2_000_000}
+    runners = [ClockedRunner(clock, [t], name, log) for name, t in times_ns.items()]
+    span, images = Span(100, 0, 30), (IMAGES,) * 3
+    found = take_turns(runners, images, span, list(times_ns.values()), "all", clock=clock)
+    assert [set(rows.reshape(-1).tolist()) for rows in found] == [{t} for t in times_ns.values()]
+    calls = found[0].shape[1] + 1  # the first of each block is not kept
+    assert "".join(log[::calls]) == "abccba" * (len(found[0]) // 2)
+
+
+def test_engines_that_are_compared_together_share_their_rounds():
+    runners = [RealRunner("a", 8), RealRunner("b", 8), RealRunner("slow", 300)]
+    found = compare_all(runners[:2], runners[2], QUICK)
+    assert [report.engine.engine_name for report in found] == ["a", "b"]
+    assert found[0].rounds == found[1].rounds
+    assert found[0].against is found[1].against
+    assert all(report.speedup.value > 1 for report in found)
 
 
 def test_the_first_call_of_a_block_is_not_kept():

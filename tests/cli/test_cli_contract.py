@@ -28,6 +28,8 @@ KEYS = {
     "benchmark": "batch iterations p50_ms p90_ms p99_ms throughput_ips cov stable device",
     "validate": "samples reference engine drop_pp drop_ci95 agreement logit_sqnr_db verdict "
     "reasons",
+    "sweep": "run points cached stages seconds",
+    "profile-target": "target table rows lost call_us seconds runtime device",
 }
 QUICK = ("--iterations", 20, "--max-seconds", 0.1)
 
@@ -42,6 +44,9 @@ def words_for(command: str, tiny: Any, made: Any, out: Path) -> list[object]:
         "build-engine": [made.quantized, "-o", out],
         "benchmark": [made.engine, *QUICK],
         "validate": [made.engine, "--data", tiny.test, "--max-drop", 5],
+        # the object of a whole sweep: tests/pipeline/test_sweep.py
+        "sweep": [tiny.checkpoint, "-o", out, "--eval", tiny.test, *calib, "--dry-run"],
+        "profile-target": ["--target", "cpu", "--quick", "-o", out],
     }[command]
 
 
@@ -169,6 +174,10 @@ def test_exit_3_where_an_engine_has_no_gpu_to_run_on(
         ["deploy", "nowhere.pth"],
         ["quantize", "a.pth", "--colour", "red"],
         ["prune", "a.pth", "-o", "b", "--macs", "much"],
+        ["prune", "a.pth", "-o", "b", "--latency-ms", "2"],
+        ["prune", "a.pth", "-o", "b", "--latency-ms", "2", "--target", "cpu", "--macs", "0.5"],
+        ["prune", "a.pth", "-o", "b", "--target", "cpu", "--latency-table", "t.json"],
+        ["profile-target", "--target", "toaster", "-o", "t.json"],
         ["validate", "nowhere", "--data", "nowhere"],
         ["build-engine", "nowhere", "-o", "out", "--batch", "8:1"],
         ["build-engine", "nowhere", "-o", "out", "--target", "toaster"],

@@ -314,3 +314,24 @@ def test_a_target_has_one_name(
 ) -> None:
     planned = plan(inputs, tmp_path / "run", quick(targets=("CPU", "cpu")))
     assert [line.stage for line in planned].count("engine-cpu") == 1
+
+
+def test_words_of_prune_and_quantize_reach_their_stages(
+    tiny: Any, tmp_path: Path, edgedense: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[DeployOptions] = []
+
+    def execute(inputs: Inputs, output: Path, options: DeployOptions, **_: bool) -> int:
+        given.append(options)
+        return 0
+
+    monkeypatch.setattr("edgedense.cli.deploy.execute", execute)
+    words = ["deploy", tiny.checkpoint, "--calib", tiny.train, "--eval", tiny.test]
+    words += ["--preprocess", tiny.toml, "-o", tmp_path / "run"]
+    more = ["--method", "fpgm", "--align", 4, "--io", "fp16", "--skip-stem", "--sensitivity"]
+    assert edgedense(*words, "--params", 0.6, *more).code == 0
+    assert edgedense(*words).code == 0
+    assert given[0].prune == PruneOptions(params=0.6, method="fpgm", align=4)
+    assert given[0].quantize == QuantizeOptions(io="fp16", int8_stem=False, sensitivity=True)
+    assert (given[1].prune, given[1].quantize) == (None, QuantizeOptions())
+    assert edgedense(*words, "--params", 0.6, "--macs", 0.6).code == 2
