@@ -21,8 +21,8 @@ from edgedense.graph.run import GraphRunner
 
 _DAMPING = 0.01  # of the mean variance
 _BLOCK = 64  # weights whose errors are passed on together
-_ROWS = 6  # input positions looked at for each weight of an output channel
-_LEAST_ROWS = 4096
+_ROWS = 4  # input positions looked at for each weight of an output channel
+_LEAST_ROWS = 2048
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from edgedense.data import Batch
 from edgedense.errors import InputError
 from edgedense.graph.nodes import Affine, Graph, Relu
 from edgedense.quantize.calibrate import calibrate
-from edgedense.quantize.observe import BINS, Histogram
+from edgedense.quantize.observe import BINS, COUNTED, Histogram, sampled
 from edgedense.quantize.ranges import choose_amax
 
 VALUES = st.lists(
@@ -192,3 +192,17 @@ def test_mse_clips_an_outlier_that_max_keeps() -> None:
 @pytest.mark.parametrize("calibrator", ["max", "percentile", "mse"])
 def test_a_dead_value_gets_a_range_that_serves(calibrator: str) -> None:
     assert choose_amax(histogram(np.zeros(9)), calibrator, 99.9) == 1.0
+
+
+def test_of_large_images_the_same_places_are_counted_however_they_come() -> None:
+    """The largest value of all is known; the counts are those of any other batches."""
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(6, 8, 64, 64)).astype(np.float32))
+    x[3, 5, 7, 9] = 40.0
+    whole = histogram(x)
+    assert whole.amax == 40.0
+    assert 0.7 < whole.counts.sum() / (6 * COUNTED) < 1.3
+    assert seen(histogram(x[:1], x[1:4], x[4:])) == seen(whole)
+    places = sampled(torch.arange(8 * 64 * 64), COUNTED)
+    for axis in (64, 64 * 64):  # columns and rows, channels: all alike
+        counts = torch.bincount(places // axis if axis > 64 else places % axis)
+        assert counts.max() - counts.min() <= 1
