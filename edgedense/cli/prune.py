@@ -150,3 +150,8 @@ def show(terminal: Terminal, found: PruneReport) -> None:
     aligned = (str(found.aligned_before), str(found.aligned_after))
     rows.append((f"aligned to {found.align}, of {found.convs} convolutions", *aligned))
     terminal.table(title, ("", "before", "after"), rows)
+    if found.alignment_cost is not None:
+        terminal.say(
+            f"widths of multiples of {found.align} lose x{found.alignment_cost:.2f} of what free "
+            "widths would, by the losses that the channels were chosen by"
+        )

@@ -146,7 +146,9 @@ class PruneReport:
     ``asked`` and ``share`` are of the MACs, or ``of`` the parameters or the latency, which is asked
     in milliseconds, and told in ``latency``; ``images`` is the number of
     calibration images that had a say; ``aligned_before`` and ``aligned_after`` count
-    convolutions, of ``convs``, whose input and output channels are multiples of ``align``.
+    convolutions, of ``convs``, whose input and output channels are multiples of ``align``, and
+    ``alignment_cost`` is the factor by which more is lost, by the losses that the channels were
+    chosen by, than without alignment in the same budget.
     """
 
     macs_before: int
@@ -166,6 +168,7 @@ class PruneReport:
     convs: int
     aligned_before: int
     aligned_after: int
+    alignment_cost: float | None
     groups: tuple[GroupReport, ...]
     latency: LatencyReport | None = None
 

@@ -21,8 +21,15 @@ from edgedense.prune.batchnorm import statistics
 from edgedense.prune.eliminate import Concat, Reader, eliminate, eliminate_shared
 from edgedense.prune.gram import set_weights
 from edgedense.prune.groups import Group, Scope, prunable
-from edgedense.prune.remove import remove
-from edgedense.prune.select import Budget, Ranking, Rankings, Selection, allocate
+from edgedense.prune.remove import Pruned, remove
+from edgedense.prune.select import (
+    Budget,
+    Ranking,
+    Rankings,
+    Selection,
+    alignment_cost,
+    allocate,
+)
 from edgedense.prune.teacher import ROWS, Positions, observe
 from edgedense.prune.walk import Setting, Walk
 
@@ -33,7 +40,7 @@ def reconstruct(
     budget: Budget,
     setting: Setting,
     iterations: int = 1,
-) -> Network:
+) -> Pruned:
     """A network within ``budget``, pruned in ``scope`` and refitted; ``network`` stays as it is.
 
     With ``iterations`` it goes there in so many steps, and each weighs all channels anew. Memory,
@@ -43,16 +50,18 @@ def reconstruct(
     """
     positions = Positions(max(1, ROWS // setting.images), setting.seed)
     teacher = observe(network, setting.stream, positions, setting.spool)
+    cost = None
     for step in budget.steps(iterations):
         groups = prunable(network.spec, scope)
         with torch.no_grad():
             rankings = rank_all(network, groups, Walk(network, teacher, setting), step)
             widths = allocate(network.spec, groups, rankings, step)
+            cost = alignment_cost(network.spec, groups, rankings, step, widths)
             work = copy.deepcopy(network)
             kept = refit(work, groups, Walk(work, teacher, setting), rankings, widths)
         network = remove(work, groups, kept, setting.progress)
         teacher = teacher.narrowed(kept)
-    return network
+    return Pruned(network, cost)
 
 
 def rank_all(network: Network, groups: tuple[Group, ...], walk: Walk, budget: Budget) -> Rankings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import torch
 import torch_pruning
@@ -14,6 +15,18 @@ from edgedense.errors import EdgedenseError, InputError
 from edgedense.progress import SILENT, Progress
 from edgedense.prune.groups import Group, with_widths
 from edgedense.prune.select import Selection
+
+
+@dataclass(frozen=True, eq=False)
+class Pruned:
+    """What is left of a network, and what the alignment of its widths cost.
+
+    That is the factor by which the losses exceed those of widths that are multiples of nothing, in
+    the same budget; None where it is not known.
+    """
+
+    network: Network
+    alignment_cost: float | None
 
 
 def remove(

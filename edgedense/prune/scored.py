@@ -11,8 +11,8 @@ from edgedense.prune.batchnorm import reestimate_bn
 from edgedense.prune.groups import Group, prunable
 from edgedense.prune.importance import bn_scale, fpgm, lamp, magnitude, random_scores, taylor
 from edgedense.prune.options import PruneOptions
-from edgedense.prune.remove import remove
-from edgedense.prune.select import Budget, Scores, allocate, rank
+from edgedense.prune.remove import Pruned, remove
+from edgedense.prune.select import Budget, Scores, alignment_cost, allocate, rank
 
 Stream = Callable[[str], Iterable[Batch]]
 
@@ -23,23 +23,25 @@ def prune_by_scores(
     options: PruneOptions,
     stream: Stream | None,
     progress: Progress = SILENT,
-) -> Network:
+) -> Pruned:
     """A network within ``budget`` by ``options.method``; ``network`` stays as it is.
 
     ``stream`` gives the calibration images, under a label; None where ``options`` need none. With
     iterations, what is left is scored anew after each.
     """
+    cost = None
     for step in budget.steps(options.iterations):
         groups = prunable(network.spec, options.scope)
         scores = score(network, groups, options, stream)
         rankings = {name: rank(values) for name, values in scores.items()}
         widths = allocate(network.spec, groups, rankings, step)
+        cost = alignment_cost(network.spec, groups, rankings, step, widths)
         kept = {name: rankings[name].kept(width) for name, width in widths.items()}
         pruned = remove(network, groups, kept, progress)
         if options.moves_bn and stream is not None and pruned.spec != network.spec:
             reestimate_bn(pruned, network, groups, kept, stream("re-estimate BN"))
         network = pruned
-    return network
+    return Pruned(network, cost)
 
 
 def score(

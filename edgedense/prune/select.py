@@ -138,6 +138,30 @@ def allocate(
     return found if budget.clock is None else _filled(spec, groups, rankings, budget, found)
 
 
+def alignment_cost(
+    spec: Spec,
+    groups: tuple[Group, ...],
+    rankings: Rankings,
+    budget: Budget,
+    widths: Mapping[str, int],
+) -> float | None:
+    """By what factor the losses of ``widths`` exceed those without alignment, in the same budget.
+
+    None for a latency, which has its own reasons for multiples, and where nothing is lost.
+    """
+    if budget.clock is not None:
+        return None
+    free = allocate(spec, groups, rankings, replace(budget, align=1))
+    least = _lost(rankings, free)
+    cost = _lost(rankings, widths) / least if least > 0 else math.inf
+    return cost if math.isfinite(cost) else None
+
+
+def _lost(rankings: Rankings, widths: Mapping[str, int]) -> float:
+    falling = {name: rankings[name].losses[::-1] for name in widths}
+    return sum(float(falling[name][width:].sum()) for name, width in widths.items())
+
+
 def check_share(spec: Spec, groups: tuple[Group, ...], budget: Budget) -> None:
     """Raise InputError where the budget's share is below the smallest that can be reached."""
     least = with_widths(spec, {group.name: _cheapest(spec, group, budget) for group in groups})

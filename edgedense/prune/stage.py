@@ -25,6 +25,7 @@ from edgedense.progress import SILENT, Progress
 from edgedense.prune.groups import aligned_convs, count_convs, prunable
 from edgedense.prune.options import GroupReport, LatencyReport, PruneOptions, PruneReport
 from edgedense.prune.reconstruct import reconstruct
+from edgedense.prune.remove import Pruned
 from edgedense.prune.scored import prune_by_scores
 from edgedense.prune.select import Budget, check_share
 from edgedense.prune.walk import Setting
@@ -60,7 +61,8 @@ def prune(
     budget = _budget(model.spec, size, options)
     check_share(model.spec, prunable(model.spec, options.scope), budget)
     images = _images(calibration, model.spec, preprocess, options, progress)
-    pruned = _pruned(model.network, budget, images, options, progress)
+    found = _pruned(model.network, budget, images, options, progress)
+    pruned = found.network
     golden = None if images is None else _golden(pruned, images)
     with artifact.create(
         destination,
@@ -80,6 +82,7 @@ def prune(
             _report(model.spec, pruned.spec, budget, options),
             images=len(images.sample) if images is not None and options.needs_images else 0,
             artifact=str(destination),
+            alignment_cost=found.alignment_cost,
             seconds=time.perf_counter() - started,
         )
         draft.report = report.to_dict()
@@ -183,10 +186,10 @@ def _pruned(
     images: _Images | None,
     options: PruneOptions,
     progress: Progress,
-) -> Network:
+) -> Pruned:
     if options.method == "reconstruct" and images is not None:
         if budget.share == 1:
-            return copy.deepcopy(network).eval()
+            return Pruned(copy.deepcopy(network).eval(), None)
         size, count = budget.input_size, len(images.sample)
         setting = Setting(images.batches, count, size, options.seed, progress)
         return reconstruct(network, options.scope, budget, setting, options.iterations)
@@ -235,6 +238,7 @@ def _report(before: Spec, after: Spec, budget: Budget, options: PruneOptions) ->
         images=0,
         convs=count_convs(after),
         aligned_before=aligned_convs(before, options.align),
+        alignment_cost=None,
         aligned_after=aligned_convs(after, options.align),
         groups=tuple(GroupReport(g.name, g.width, widths[g.name]) for g in groups),
         latency=_latency(before, after, budget.clock),

@@ -36,7 +36,7 @@ class Histogram:
         return 2.0 ** (self.exponent or 0)
 
     def add(self, x: Tensor) -> None:
-        """Count values of ``x`` (N, ...). Errors: ArithmeticError where one is not finite or huge."""
+        """Count values of ``x`` (N, ...). Errors: ArithmeticError where one is infinite or huge."""
         low, high = (float(value) for value in torch.aminmax(x))
         amax = max(-low, high)
         if not amax < _LARGEST:

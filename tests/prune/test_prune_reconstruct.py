@@ -50,7 +50,8 @@ def budget(spec: Spec, share: float, align: int = 1) -> Budget:
 
 def pruned(network: Network, scope: Scope, share: float, **changes: object) -> Network:
     spec = network.spec
-    return reconstruct(network, scope, budget(spec, share), setting(spec, **changes))
+    found = reconstruct(network, scope, budget(spec, share), setting(spec, **changes))
+    return found.network
 
 
 def error(wanted: torch.Tensor, found: torch.Tensor) -> float:
@@ -88,7 +89,7 @@ def test_every_kind_of_network_comes_out_within_the_budget(
     before = copy.deepcopy(network.state_dict())
     wanted = budget(spec, share, align)
     try:
-        found = reconstruct(network, scope, wanted, setting(spec))
+        found = reconstruct(network, scope, wanted, setting(spec)).network
     except InputError as refused:
         assert "out of reach" in refused.what
         return
@@ -147,7 +148,7 @@ def test_dead_channels_of_concats_go_and_the_function_stays(spec: Spec) -> None:
 def test_it_loses_far_less_than_magnitude_and_re_estimated_bn(spec: Spec) -> None:
     network, x = trained(spec), images(spec, 12)
     options = PruneOptions(method="magnitude", scope="all", align=1)
-    rated = prune_by_scores(network, budget(spec, 0.75), options, lambda _: batches(spec))
+    rated = prune_by_scores(network, budget(spec, 0.75), options, lambda _: batches(spec)).network
     solved = pruned(network, "all", 0.75)
     wanted = logits(network, x)
     assert error(wanted, logits(solved, x)) < 0.5 * error(wanted, logits(rated, x))
@@ -166,7 +167,7 @@ def test_the_same_seed_gives_the_same_bytes_in_memory_or_on_disk(scope: Scope) -
 def test_several_steps_reach_the_budget_too() -> None:
     network = trained(BOTTLENECK)
     wanted = budget(BOTTLENECK, 0.6)
-    found = reconstruct(network, "all", wanted, setting(BOTTLENECK), iterations=3)
+    found = reconstruct(network, "all", wanted, setting(BOTTLENECK), iterations=3).network
     assert wanted.holds(found.spec)
     x = images(BOTTLENECK, 8)
     assert error(logits(network, x), logits(found, x)) < 0.5

@@ -8,7 +8,15 @@ from edgedense.densenet.count import count_macs, count_params
 from edgedense.densenet.spec import DenseNetSpec
 from edgedense.errors import InputError
 from edgedense.prune.groups import Scope, prunable, with_widths
-from edgedense.prune.select import Budget, Cost, Ranking, allocate, allowed_widths, rank
+from edgedense.prune.select import (
+    Budget,
+    Cost,
+    Ranking,
+    alignment_cost,
+    allocate,
+    allowed_widths,
+    rank,
+)
 
 SIZE = (32, 32)
 SPEC = DenseNetSpec.build([4, 4], 12, num_classes=10)
@@ -104,6 +112,22 @@ def test_idle_channels_go_before_all_others() -> None:
         assert rankings[group.name].kept(widths[group.name]).tolist() == list(
             range(narrow[group.name])
         )
+
+
+def test_alignment_costs_what_free_widths_would_keep() -> None:
+    groups, rankings = prunable(SPEC, "bottleneck"), random_rankings(SPEC, "bottleneck")
+
+    def cost(share: float, align: int) -> float | None:
+        asked = budget(share, align)
+        widths = allocate(SPEC, groups, rankings, asked)
+        return alignment_cost(SPEC, groups, rankings, asked, widths)
+
+    assert cost(0.7, 1) == 1
+    assert cost(1.0, 8) is None
+    fine, coarse = cost(0.7, 4), cost(0.7, 16)
+    assert fine is not None
+    assert coarse is not None
+    assert 1 < fine < coarse
 
 
 def test_a_share_of_one_keeps_everything() -> None:
