@@ -46,10 +46,11 @@ _OPTIONS = (
     click.option(
         "--keep",
         type=click.Choice(["last", "best"]),
-        default="last",
-        show_default=True,
         help="Weights of the last epoch, or of the best on --eval by top-1 or mean IoU (its figure "
-        "then flatters).",
+        "then flatters).  [default: last; best with --patience]",
+    ),
+    click.option(
+        "--patience", type=int, help="Stop after so many epochs in a row without a gain on --eval."
     ),
     click.option("--memory-efficient", is_flag=True, help="Less memory, some more time."),
     click.option("--amp", is_flag=True, help="Mixed precision; on a GPU only."),
@@ -77,6 +78,8 @@ def chosen(base: TrainOptions, augment: bool, **asked: Any) -> TrainOptions:
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     if not augment:
         given["augmentation"] = "none"
+    if "patience" in given:
+        given.setdefault("keep", "best")
     return replace(base, **given)
 
 
@@ -121,7 +124,7 @@ def _tell(report: TrainReport, stage: Literal["train", "finetune"], terminal: Te
         ("parameters", count(report.params)),
         ("MACs", count(report.macs)),
         ("training images", report.images),
-        ("epochs", len(report.epochs)),
+        ("epochs", f"{len(report.epochs)}{', stopped early' if report.stopped_early else ''}"),
         ("loss of the last epoch", number(report.epochs[-1].loss, 4)),
     ]
     if report.evaluated:

@@ -69,6 +69,8 @@ class Job:
                 self._check_set(images)
         self._check_names()
         self._check_batch(world)
+        if self.options.patience is not None and self.evaluation is None:
+            raise InputError("--patience has nothing to judge by", "Give images with --eval.")
         if self.options.keep == "best" and self.evaluation is None:
             raise InputError("--keep best has nothing to judge by", "Give images with --eval.")
         if self.teacher is not None:

@@ -24,7 +24,8 @@ class TrainOptions:
     ``batch`` is the number of images of one step over all processes. ``milestones`` are shares of
     the epochs at which schedule ``step`` divides ``lr`` by 10. ``momentum`` is Nesterov's with
     ``sgd``. ``keep`` says which weights the artifact holds: of the last epoch, or of the one that
-    was best on the evaluation set (by top-1, or by mean IoU).
+    was best on the evaluation set (by top-1, or by mean IoU). ``patience`` ends the training after
+    so many epochs in a row that were no better there than the best before them; None never does.
     ``sync_bn`` lets BN see the images of all processes. ``temperature`` and ``alpha`` are for a
     teacher: alpha is its share of the loss. Errors: InputError for values that cannot work.
     """
@@ -40,6 +41,7 @@ class TrainOptions:
     weight_decay: float = 1e-4
     label_smoothing: float = 0.0
     keep: Keep = "last"
+    patience: int | None = None
     seed: int = 0
     sync_bn: bool = True
     temperature: float = 4.0
@@ -51,6 +53,7 @@ class TrainOptions:
     def __post_init__(self) -> None:
         self._check("epochs", self.epochs >= 1, "1 or more")
         self._check("batch", self.batch >= 2, "2 or more, for BN needs two images")
+        self._check("patience", self.patience is None or self.patience >= 1, "1 or more")
         self._check("workers", self.workers >= 0, "0 or more")
         self._check("seed", self.seed >= 0, "0 or more")
         self._check("lr", 0 < self.lr < math.inf, "a number above 0, such as 0.1")
@@ -127,9 +130,9 @@ class TrainReport:
     ``kept_epoch`` is the epoch whose weights the artifact holds. The accuracies (percent) and
     ``best_epoch`` are of the evaluation set, None without one; ``top1``, ``miou`` and
     ``pixel_accuracy`` belong to the kept weights, and are None for the other task. The best epoch
-    was chosen on that same set, so its figure flatters. ``seen`` counts evaluation images that are
-    training images too, None where that was not looked at. ``diverged`` says that the loss grew
-    instead of falling.
+    was chosen on that same set, so its figure flatters. ``stopped_early`` says that patience
+    ended it before all epochs were done. ``seen`` counts evaluation images that are training images
+    too, None where that was not looked at. ``diverged`` says that the loss grew instead of falling.
     """
 
     params: int
@@ -140,6 +143,7 @@ class TrainReport:
     processes: int
     epochs: tuple[Epoch, ...]
     kept_epoch: int
+    stopped_early: bool
     top1: float | None
     last_top1: float | None
     best_top1: float | None

@@ -44,6 +44,7 @@ def report_of(
         processes=world.size,
         epochs=epochs,
         kept_epoch=chosen.epoch,
+        stopped_early=len(epochs) < job.options.epochs,
         top1=chosen.top1,
         last_top1=epochs[-1].top1,
         best_top1=None if best is None else best.top1,

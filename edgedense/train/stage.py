@@ -163,8 +163,11 @@ def _epochs(
 ) -> State:
     state = _resumed(job, engine, directory, progress)
     try:
-        for number in range(len(state.epochs), job.options.epochs):
-            epoch = engine.run_epoch(number, steps)
+        while len(state.epochs) < job.options.epochs:
+            if _out_of_patience(state, job.options):
+                progress.say(f"stopped: no gain in {job.options.patience} epochs")
+                break
+            epoch = engine.run_epoch(len(state.epochs), steps)
             state = _after(job, engine, state, epoch)
             if engine.world.first:
                 kept.save(directory, state, job.identity)
@@ -172,6 +175,15 @@ def _epochs(
     except KeyboardInterrupt as interrupt:
         raise _interrupted(len(state.epochs), job.options.epochs, directory) from interrupt
     return state
+
+
+def _out_of_patience(state: State, options: TrainOptions) -> bool:
+    """Whether the best epoch is too long ago; the first process, which knows, decides for all."""
+    patience = options.patience
+    if patience is None:
+        return False
+    since = len(state.epochs) - (state.best_epoch or 0)
+    return bool(from_first(lambda: b"stop" if since >= patience else b""))
 
 
 def _interrupted(done: int, epochs: int, directory: Path) -> Interrupted:
