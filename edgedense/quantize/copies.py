@@ -22,7 +22,6 @@ from edgedense.quantize.spans import WorthSpan
 _LEVELS = 254  # steps between the ends of a span
 # INT8 kernels pad channels to a multiple of it: up to there copies need no further memory
 _PADDED_TO = 32
-_MOST = 8  # of one block: each is read by all of its layers
 
 
 @dataclass(frozen=True)
@@ -53,15 +52,18 @@ def copyables(graph: Graph) -> tuple[Copyable, ...]:
     return tuple(found)
 
 
-def copied(graph: Graph, spans: Mapping[str, WorthSpan]) -> tuple[Graph, dict[str, Span]]:
+def copied(
+    graph: Graph, spans: Mapping[str, WorthSpan], most: int
+) -> tuple[Graph, dict[str, Span]]:
     """The same function with the channels stored again whose rounding costs most, and all spans.
 
-    Only as many as the first part of a block has left to a multiple of 32 channels, and 8.
+    At most ``most`` a block, as all of its layers read them, and no more than its first part has
+    left to a multiple of 32 channels.
     """
     found: dict[str, Span] = dict(spans)
     for copyable in copyables(graph):
         span = spans[copyable.producer]
-        free = min(-len(span.low) % _PADDED_TO, _MOST)
+        free = min(-len(span.low) % _PADDED_TO, most)
         copies = _worth_most(span.rounding, free)
         graph, found[copyable.producer] = with_copies(graph, copyable, span, copies)
     return graph, found

@@ -24,7 +24,7 @@ from edgedense.quantize.float_range import Extents, Reach, moved_extents
 from edgedense.quantize.fullrange import movables, move
 from edgedense.quantize.migrate import Moments, migratables, migrate
 from edgedense.quantize.observe import Histogram
-from edgedense.quantize.options import QuantizeOptions
+from edgedense.quantize.options import Effort, QuantizeOptions
 from edgedense.quantize.pixels import PIXELS, exact_pixels
 from edgedense.quantize.place import quantized_nodes, representable, weight_scales
 from edgedense.quantize.ranges import choose_amax
@@ -33,6 +33,8 @@ from edgedense.quantize.spans import ChannelHistograms, spans
 
 SYMMETRIC, FULL_RANGE = 127, 255  # steps between 0 and the largest value
 _LEAST_SURVEYED = 16
+# channels of a block stored again: one or two take most of the concat's noise
+_COPIES: Mapping[Effort, int] = {"fast": 0, "default": 2, "best": 8}
 _ROUNDING_IMAGES = 128
 _ROUNDING_BYTES = 1 << 28  # of second moments at once: more images are seen anew
 _PIXELS_AT_ONCE = 8 * 224 * 224
@@ -83,8 +85,8 @@ def prepare(
         among = names if options.effort != "fast" else ()
         graph = migrate(graph, surveyed.moments, among, padded=options.effort == "best")
         ends: Mapping[str, Span] = best
-        if best and options.effort == "best":
-            graph, ends = copied(graph, best)
+        if best:
+            graph, ends = copied(graph, best, _COPIES[options.effort])
         graph = equalize(graph, ends) if best else graph
     concats = producers(graph) if options.placement == "block" else ()
     mine = replace(sample, items=share(sample.items, size))

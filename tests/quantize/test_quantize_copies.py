@@ -50,7 +50,7 @@ def test_a_block_begins_no_wider_than_kernels_pad_to() -> None:
     for width, more in ((12, 8), (30, 2), (32, 0)):
         graph = lower(trained(tiny((2,), 4, stem_width=width)), (8, 8))
         assert graph.widths()["conv0"] == width
-        found, spans = copied(graph, wide(graph))
+        found, spans = copied(graph, wide(graph), 8)
         assert found.widths()["conv0"] == len(spans["conv0"].low) == width + more
         stem, before = next(found.weighted()).weight, next(graph.weighted()).weight
         added = {row.tobytes() for row in stem[width:]}
@@ -80,7 +80,7 @@ def test_copies_lower_the_noise_of_a_concat() -> None:
     GraphRunner(graph)(x, lambda n, v: peak.setdefault(n, v.abs().transpose(0, 1).flatten(1)))
     peak = {name: np.asarray(value.amax(1), np.float64) for name, value in peak.items()}
     spans = {n: WorthSpan(-peak[n], peak[n], peak[n] ** 2) for n in producers(graph)}
-    fine, ends = copied(graph, spans)
+    fine, ends = copied(graph, spans, 8)
 
     def noise(equalized: Graph) -> float:
         values = {name for family in families(equalized) for name in family.producers}
