@@ -42,9 +42,10 @@ def finetune(
 ) -> None:
     """Train a network further, after pruning mostly.
 
-    By the recipe of train, but a tenth of its learning rate (0.01; segmentation 1e-4); the
-    structure stays. What is done is kept in DIR.training after each epoch: the same command goes on
-    from there.
+    By the recipe of train, but a tenth of its learning rate (0.01; segmentation 1e-4), and below 10
+    epochs a tenth of that for each: large steps need time to mend what they break. The structure
+    stays. What is done is kept in DIR.training after each epoch: the same command goes on from
+    there.
 
     \b
     Example:  edgedense finetune pruned -o tuned --data train/ --epochs 10
@@ -60,6 +61,12 @@ def finetune(
     from edgedense.train import finetune_job, recipe
 
     base = recipe(loaded.spec, optimizer)
-    options = chosen(base, augment, lr=base.lr / 10 if lr is None else lr, **asked)
+    rate = _rate(base.lr, asked["epochs"]) if lr is None else lr
+    options = chosen(base, augment, lr=rate, **asked)
     job = finetune_job(loaded, images, pre, options, judges, teacher=guide, dropout=dropout)
     carry_out(job, output, dry_run, as_json)
+
+
+def _rate(first: float, epochs: int) -> float:
+    """The learning rate of so many epochs, where training from nothing begins with ``first``."""
+    return float(f"{first / 10 * min(max(epochs, 1), 10) / 10:.6g}")

@@ -36,7 +36,7 @@ def test_train_finetune_and_on(
     assert (ended.code, ended.out) == (0, ""), ended.err
     assert "top-1" in ended.err
     manifest = json.loads((tuned / "manifest.json").read_text())
-    assert manifest["options"]["lr"] == 0.01
+    assert manifest["options"]["lr"] == 0.001
     ended = edgedense("inspect", tuned, "--json")
     assert json.loads(ended.out)["block_config"] == [2, 2]
 
