@@ -133,7 +133,7 @@ def test_segmentation_wants_class_names_and_reports_mean_iou(
     report, options = manifest["report"], manifest["options"]
     assert report["epochs"][0]["miou"] > 0
     assert report["top1"] is None
-    assert (options["optimizer"], options["lr"]) == ("rmsprop", 1e-4)
+    assert (options["optimizer"], options["lr"]) == ("rmsprop", 2e-5)
 
 
 def test_the_zoo_is_asked_for_names(
