@@ -18,7 +18,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 from quantization_cases import Given
-from quantized_file import alone, int8_share
+from quantized_file import int8_share
+from side_by_side import alone, slug
 
 from edgedense.engines.tensorrt_api import load as load_tensorrt
 from edgedense.lint import LintReport, lint
@@ -40,7 +41,7 @@ SMALL = 16  # elements that are kept whatever they are: shapes, axes, limits
 
 def record(given: Given, folder: Path) -> None:
     """Write a skeleton, and what was found in the whole file, of each of ``TOOLS``."""
-    from quantization import quantized, slug
+    from quantization import quantized
 
     folder.mkdir(parents=True, exist_ok=True)
     for tool in TOOLS:

@@ -90,6 +90,9 @@ def kept(
         row: dict[str, Any] = json.loads(file.read_text())
         if row["settings"] == settings:
             return row
+    if kind == "row":  # what was fine-tuned is of the network that is made anew
+        for tuned in path.parent.glob(f"{path.name}.tuned-*.json"):
+            tuned.unlink()
     click.echo(f"{tool} {share:g}, {kind} …", err=True)
     row = {"settings": settings, **alone(make, given, tool, share, *more)}
     if "failed" not in row:

@@ -23,13 +23,12 @@ python -m venv peers && peers/bin/pip install 'nvidia-modelopt[onnx]' nncf onnxr
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,8 @@ import click
 import numpy as np
 from peers import DEFAULTS, PEERS, Memory
 from quantization_cases import Case, Given, prepared, synthetic
-from quantized_file import alone, judged, latencies
+from quantized_file import judged, latencies
+from side_by_side import alone, check_same, slug, table
 
 from edgedense.data import load_preprocess, load_set
 from edgedense.densenet.checkpoints import load_model
@@ -137,10 +137,6 @@ def _ours(options: QuantizeOptions, case: Case, out: Path) -> dict[str, Any]:
     return {"path": str(out / "int8.fp32.onnx"), "seconds": seconds, **memory.peak()}
 
 
-def slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
 COLUMNS = {
     "tool": "quantizer", "int8_convolutions": "INT8 convolutions",
     "in_float": "left in float", "int8_macs_percent": "INT8 MACs %",
@@ -172,15 +168,6 @@ def shown_as(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.2f}"
     return f"{value:,}" if isinstance(value, int) else " ".join(str(value).split())[:120]
-
-
-def table(found: Sequence[dict[str, Any]], markdown: bool) -> str:
-    lines = [list(COLUMNS.values()), *map(cells, found)]
-    if markdown:
-        lines.insert(1, ["---", *["---:"] * (len(COLUMNS) - 1)])
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
 @click.command()
@@ -230,14 +217,7 @@ def main(model: Path | None, calib: Path | None, evaluation: Path | None, prepro
         found = list(rows(prepared(case, folder, peer_python), only or TOOLS, rounds))
         if as_json:
             as_json.write_text(json.dumps(found, indent=1))
-        click.echo(table(found, markdown))
-
-
-def check_same(file: Path, asked: list[str]) -> None:
-    """Rows of different images must not meet in one table."""
-    if file.exists() and json.loads(file.read_text()) != asked:
-        raise click.UsageError(f"{file.parent} is of another run: name another folder for --work")
-    file.write_text(json.dumps(asked))
+        click.echo(table([list(COLUMNS.values()), *map(cells, found)], markdown))
 
 
 if __name__ == "__main__":

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from side_by_side import alone
 
 from edgedense.build import BuildOptions
 from edgedense.build.tensorrt import build_tensorrt
@@ -26,13 +25,6 @@ from edgedense.lint.file import CONVOLUTIONS
 from edgedense.lint.read import read_file
 from edgedense.stats import agreeing, logit_sqnr_db, top_k
 from edgedense.targets import find_target
-
-
-def alone(work: Callable[..., Any], *given: Any) -> Any:
-    """The result of ``work`` in a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(work, *given).result()
 
 
 def judged(path: Path, interface: Interface, reference: RecordedReference, images: ImageSet,

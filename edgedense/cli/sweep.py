@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     type=params.Several(params.EFFORT),
     default="default",
     show_default=True,
-    help="Of INT8 alone: fast, default.",
+    help="Of INT8 alone: fast, default, best; see: edgedense quantize --help",
 )
 @click.option(
     "--target",
@@ -154,7 +154,7 @@ def _show(terminal: Terminal, found: SweepReport, output: Path) -> None:
     whole = ["", "FP32", _tight(count(fp32["macs"])), number(fp32["accuracy"]), "", ""]
     rows = [[*whole, number(fp32["latency_ms"]), *([""] * len(targets))]]
     rows += [_row(point, targets) for point in found.points]
-    terminal.table("", [*head, *(f"{target} ms" for target in targets)], rows)
+    terminal.table("", [*head, *(f"{target} ms" for target in targets)], rows, whole=True)
     terminal.say(legend(found))
     for why, names in failures(found).items():
         terminal.say(f"not made: {names}: {why}")

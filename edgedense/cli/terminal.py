@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,6 +24,7 @@ from rich.table import Table
 from edgedense.distributed import world
 
 T = TypeVar("T")
+_ENDLESS = 10_000  # columns
 
 
 class Terminal:
@@ -57,8 +60,18 @@ class Terminal:
         """Print one line of news."""
         self.console.print(line, markup=False)
 
-    def table(self, title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Print a table; numbers are right-aligned."""
+    def table(
+        self,
+        title: str,
+        head: Sequence[str],
+        rows: Iterable[Sequence[object]],
+        *,
+        whole: bool = False,
+    ) -> None:
+        """Print a table; numbers are right-aligned.
+
+        A narrow terminal cuts cells; with ``whole`` the table is wider than the terminal instead.
+        """
         body = [[_cell(value) for value in row] for row in rows]
         table = Table(
             show_header=any(head),
@@ -78,7 +91,19 @@ class Terminal:
             )
         for row in body:
             table.add_row(*row)
-        self.console.print(table)
+        self.console.print(_Whole(table) if whole else table)
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """A table wider than the terminal rather than with cells that lack their last digits."""
+
+    table: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        least = Measurement.get(console, options.update(width=_ENDLESS), self.table).minimum
+        least += len(self.table.columns)  # of whose padding some is left out there
+        yield from console.render(self.table, options.update(width=max(least, options.max_width)))
 
 
 def emit(value: dict[str, Any]) -> None:

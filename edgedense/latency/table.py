@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from edgedense.targets import ONNXRUNTIME, Target
 
 FORMAT = "edgedense-latency/1"
 NEIGHBOURS = 4
+_LONGEST_US = 1e12  # ten days: more is damage, and sums would end at infinity
 RowKind = Literal["conv1x1", "conv3x3", "pass"]
 _REMEASURE = "Measure it again: edgedense profile-target --target NAME -o TABLE.json"
 
@@ -89,11 +89,15 @@ class LatencyTable:
     def time(self, kernel: Kernel, target: Target) -> tuple[float, Bound]:
         """Microseconds of ``kernel``; pools and the like count as passes over as many elements.
 
-        ONNX Runtime has no integer convolution with floating-point output, so there such a one
-        counts as FP32. Errors: InputError where nothing of its kind was measured.
+        ONNX Runtime has no integer convolution with floating-point output, and none that is
+        transposed, so there such a one counts as FP32. Errors: InputError where nothing of its
+        kind was measured.
         """
         precision = kernel.precision
-        if target.backend == ONNXRUNTIME and kernel.kind == "conv" and kernel.writes != "int8":
+        in_float = kernel.kind == "transposed" or (
+            kernel.kind == "conv" and kernel.writes != "int8"
+        )
+        if target.backend == ONNXRUNTIME and in_float:
             precision = "fp32"
         kind: RowKind = "pass"
         if kernel.side:
@@ -169,8 +173,8 @@ def _row(values: dict[str, Any]) -> Row:
 def _positive(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{value!r} is no time")
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{value!r} is no time")
+    if not 0 < value < _LONGEST_US:
+        raise ValueError(f"{value!r:.20} is no time")
     return float(value)
 
 

@@ -44,10 +44,9 @@ class Parallel:
     engine: Engine = "processes"
 
     def __post_init__(self) -> None:
-        if self.threads < 1 or (self.jobs is not None and self.jobs < 1):
-            raise InputError(
-                f"{self.jobs} jobs of {self.threads} threads: too few", "Give 1 or more."
-            )
+        for name, number in (("jobs", self.jobs), ("threads", self.threads)):
+            if number is not None and number < 1:
+                raise InputError(f"--{name} {number} is less than 1", "Give 1 or more.")
         if self.engine not in ENGINES:
             raise InputError(f"--engine {self.engine}: unknown", f"Use {' or '.join(ENGINES)}.")
 

@@ -26,6 +26,7 @@ from edgedense.environment import version
 from edgedense.pipeline.run import Done, Step
 from edgedense.progress import SILENT, Progress
 from edgedense.prune import PruneOptions, prune
+from edgedense.prune.select import WORDS
 from edgedense.quantize import QuantizeOptions, quantize
 from edgedense.stats import Estimate
 from edgedense.targets import find_target
@@ -161,7 +162,7 @@ class _Chain:
                 self.progress,
             )
 
-        what = f"remove channels down to {options.macs:g} of the MACs"
+        what = f"remove channels down to {options.share:g} of the {WORDS[options.of]}"
         key = {**self._model_key(), **self._calibration_key(), "options": asdict(options)}
         return Step("prune", what, (), key, make)
 

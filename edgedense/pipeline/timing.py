@@ -10,6 +10,7 @@ from pathlib import Path
 from edgedense import artifact, benchmark
 from edgedense.benchmark import BenchmarkOptions
 from edgedense.engines.opening import open_engine
+from edgedense.engines.runner import Runner
 from edgedense.environment import thread_limit, version
 from edgedense.pipeline.run import Done, Step
 from edgedense.pipeline.steps import Inputs
@@ -28,9 +29,10 @@ def latency_step(
 
     def make(done: Done, directory: Path) -> None:
         with contextlib.ExitStack() as stack:
-            runners = [open_engine(done[stage]) for stage in engines.values()]
-            for runner in runners:
-                stack.callback(runner.close)
+            runners: list[Runner] = []
+            for stage in engines.values():
+                runners.append(open_engine(done[stage]))
+                stack.callback(runners[-1].close)
             found = benchmark.compare_all(runners, inputs.runner(), options, progress=progress)
         parents = {stage: done[stage].sha256 for stage in engines.values()}
         timed = dict(zip(engines, found, strict=True))

@@ -94,6 +94,8 @@ def profile_target(planned: Plan, output: Path, progress: Progress = SILENT) -> 
     """
     artifact.check_absent(output)
     check_machine(planned.target)
+    with artifact.disk_errors(output.parent):  # now, not after the measurement
+        output.parent.mkdir(parents=True, exist_ok=True)
     minutes = math.ceil(planned.seconds / 60)
     progress.say(f"{planned.engines} engines, about {minutes} minute{'s' * (minutes > 1)}")
     began, device = time.perf_counter(), describe_device()  # its load, before ours
@@ -112,7 +114,6 @@ def profile_target(planned: Plan, output: Path, progress: Progress = SILENT) -> 
     runtime = runtime_of(planned.target)
     table = LatencyTable(planned.target.name, runtime, call_us, tuple(rows), device)
     with artifact.disk_errors(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
         artifact.write_json(output, table.to_dict())
     return ProfileReport(
         target=planned.target.name,

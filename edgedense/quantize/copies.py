@@ -8,7 +8,7 @@ which halves values; here the values stay and the grid moves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgedense.graph.nodes import Affine, Conv, GlobalPool, Graph, Linear, Node, Relu
 from edgedense.quantize.concats import Reading, families
 from edgedense.quantize.equalize import Span, route_of
+from edgedense.quantize.place import family_name, named_families
 from edgedense.quantize.spans import WorthSpan
 
 _LEVELS = 254  # steps between the ends of a span
@@ -53,15 +54,22 @@ def copyables(graph: Graph) -> tuple[Copyable, ...]:
 
 
 def copied(
-    graph: Graph, spans: Mapping[str, WorthSpan], most: int
+    graph: Graph,
+    spans: Mapping[str, WorthSpan],
+    most: int,
+    float_concats: Iterable[str] = (),
 ) -> tuple[Graph, dict[str, Span]]:
     """The same function with the channels stored again whose rounding costs most, and all spans.
 
     At most ``most`` a block, as all of its layers read them, and no more than its first part has
-    left to a multiple of 32 channels.
+    left to a multiple of 32 channels. None in families of ``float_concats``, which round nothing.
     """
     found: dict[str, Span] = dict(spans)
+    named, left = named_families(graph), {family_name(graph, name) for name in float_concats}
+    in_float = {producer for name in left for producer in named[name].producers}
     for copyable in copyables(graph):
+        if copyable.producer in in_float:
+            continue
         span = spans[copyable.producer]
         free = min(-len(span.low) % _PADDED_TO, most)
         copies = _worth_most(span.rounding, free)

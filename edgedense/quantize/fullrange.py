@@ -7,13 +7,17 @@ in its bias. Where the reader pads, zeros have moved down too, and so has what i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgedense.graph.nodes import Affine, Conv, Graph, Linear, Node, Relu
 from edgedense.quantize.migrate import migratables
+
+# values of the map behind a convolution that pads. In ImageNet's networks it is small beside their
+# weights; on the large grids of segmentation maps would be ten times the file
+_LARGEST_MAP = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,21 @@ def movables(graph: Graph) -> tuple[Movable, ...]:
         padded = isinstance(reader, Conv) and reader.padding > 0
         found.append(Movable(behind.value, behind.source, behind.relu, behind.reader, padded))
     return tuple(found)
+
+
+def full_range(graph: Graph, among: Iterable[str], *, padded: bool) -> frozenset[str]:
+    """Names of the readers in ``among`` whose inputs shall have all codes.
+
+    Of convolutions that pad only with ``padded``, and where the map that it takes stays small.
+    """
+    sizes, widths, wanted = graph.sizes(), graph.widths(), frozenset(among)
+
+    def small(reader: str) -> bool:
+        height, width = sizes[reader]
+        return widths[reader] * height * width <= _LARGEST_MAP
+
+    readers = {m.reader: m.padded for m in movables(graph) if m.reader in wanted}
+    return frozenset(name for name, pads in readers.items() if not pads or (padded and small(name)))
 
 
 def move(graph: Graph, scales: Mapping[str, float]) -> Graph:

@@ -8,7 +8,7 @@ are those that a model of the quantization noise at the reader's output likes be
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -86,12 +86,15 @@ class Moments:
 
 
 def migrate(
-    graph: Graph, seen: Mapping[str, Moments], among: Iterable[str], *, padded: bool = False
+    graph: Graph,
+    seen: Mapping[str, Moments],
+    among: Iterable[str],
+    full_range: Collection[str] = (),
 ) -> Graph:
     """The same function with the inputs of the readers in ``among`` scaled for the least noise.
 
-    ``seen`` has the moments of each migratable ReLU's output; ``padded`` says that inputs of
-    layers that pad will have all codes too.
+    ``seen`` has the moments of each migratable ReLU's output; inputs of layers that pad will have
+    all codes where ``full_range`` names them.
     """
     nodes = {node.name: node for node in graph.nodes}
     wanted = frozenset(among)
@@ -99,7 +102,8 @@ def migrate(
         if found.reader in wanted:
             source, reader = nodes[found.source], nodes[found.reader]
             assert isinstance(reader, Conv | Linear)
-            half = isinstance(reader, Conv) and reader.padding > 0 and not padded
+            pads = isinstance(reader, Conv) and reader.padding > 0
+            half = pads and found.reader not in full_range
             factor = _factors(reader, seen[found.relu], 127 if half else 255)
             nodes[found.source] = _divided(source, factor)
             nodes[found.reader] = scaled_inputs(reader, factor)

@@ -21,7 +21,7 @@ from edgedense.quantize.concats import families
 from edgedense.quantize.copies import copied
 from edgedense.quantize.equalize import Span, equalizable, equalize, producers
 from edgedense.quantize.float_range import Extents, Reach, moved_extents
-from edgedense.quantize.fullrange import movables, move
+from edgedense.quantize.fullrange import full_range, movables, move
 from edgedense.quantize.migrate import Moments, migratables, migrate
 from edgedense.quantize.observe import Histogram
 from edgedense.quantize.options import Effort, QuantizeOptions
@@ -74,6 +74,7 @@ def prepare(
     size = _batch_size(preprocess)
     graph = exact_pixels(graph, preprocess, options.skip)
     names = [node.name for node in quantized_nodes(graph, options.skip)]
+    full = full_range(graph, names, padded=options.effort == "best")
     surveyed = None
     if options.placement == "block" or options.effort != "fast":
         # the ends of a concat's spans clip: these must have seen what can come
@@ -83,20 +84,17 @@ def prepare(
         surveyed = _survey(graph, stream, options)
         best = spans(graph, surveyed.channels) if options.placement == "block" else {}
         among = names if options.effort != "fast" else ()
-        graph = migrate(graph, surveyed.moments, among, padded=options.effort == "best")
+        graph = migrate(graph, surveyed.moments, among, full)
         ends: Mapping[str, Span] = best
         if best:
-            graph, ends = copied(graph, best, _COPIES[options.effort])
+            graph, ends = copied(graph, best, _COPIES[options.effort], options.float_concats)
         graph = equalize(graph, ends) if best else graph
     concats = producers(graph) if options.placement == "block" else ()
     mine = replace(sample, items=share(sample.items, size))
     stream = batches(mine, preprocess, size, progress=progress, label="calibrate")
     values = [*(node.input for node in quantized_nodes(graph, options.skip)), *concats]
     seen = gathered(calibrate(graph, values, stream), size)
-    padded = options.effort == "best"
-    moved = tuple(
-        m.value for m in movables(graph) if m.reader in names and (padded or not m.padded)
-    )
+    moved = tuple(m.value for m in movables(graph) if m.reader in full)
     amax, scales = _ranges(graph, seen, moved, concats, options)
     steps = {name: scales[name] for name in moved}
     weights: dict[str, Weighted] = {}

@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgedense import artifact
+from edgedense.densenet.fc_spec import FCDenseNetSpec
 from edgedense.densenet.spec import DenseNetSpec
 from edgedense.errors import InputError
 from edgedense.latency import LatencyTable, Row, predict, read_table
+from edgedense.latency.kernels import PLACEMENTS
 from edgedense.targets import find_target
 
 CPU, ORIN = find_target("cpu"), find_target("jetson-orin-nano")
@@ -104,6 +106,17 @@ def test_on_a_cpu_convolutions_with_floating_outputs_are_floating() -> None:
     assert conv[f"{name}.conv2"] < block[f"{name}.conv2"] / 100
 
 
+def test_on_a_cpu_transposed_convolutions_are_floating() -> None:
+    spec = FCDenseNetSpec.build((2, 2), 2, 4, num_classes=3)
+    dear = tuple(replace(row, us=1000 * row.us) for row in rows("int8"))
+    mixed = replace(table("fp32"), rows=(*rows("fp32"), *dear))
+    for placement in PLACEMENTS:
+        found = predict(spec, (32, 32), CPU, "int8", placement, table=mixed)
+        up = [layer.us for layer in found.layers if layer.kind == "transposed"]
+        assert len(up) == 2
+        assert max(up) < 1000
+
+
 def test_a_table_of_another_device_is_refused() -> None:
     with pytest.raises(InputError, match="measured on cpu, not on jetson-orin-nano"):
         predict(SPEC, (32, 32), ORIN, table=table("fp32"))
@@ -134,6 +147,8 @@ def _with_row(**changes: Any) -> dict[str, Any]:
         (_with_row() | {"call_us": True}, "no time"),
         (_with_row(us=float("nan")), "nan is no time"),
         (_with_row(us=float("inf")), "inf is no time"),
+        (_with_row(us=10**400), "no time"),
+        (_with_row(us=1e300), "no time"),
         (_with_row(us="9"), "no time"),
         (_with_row(us=0), "no time"),
         (_with_row(kind="conv5x5"), "conv5x5"),

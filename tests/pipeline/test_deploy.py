@@ -312,6 +312,10 @@ def test_an_engine_of_another_runtime_is_made_again(
 def test_a_target_has_one_name(
     inputs: Inputs, quick: Callable[..., DeployOptions], tmp_path: Path
 ) -> None:
+    planned = plan(inputs, tmp_path / "run", quick(prune=PruneOptions(params=0.6)))
+    assert [line.what for line in planned if line.stage == "prune"] == [
+        "remove channels down to 0.6 of the parameters"
+    ]
     planned = plan(inputs, tmp_path / "run", quick(targets=("CPU", "cpu")))
     assert [line.stage for line in planned].count("engine-cpu") == 1
 

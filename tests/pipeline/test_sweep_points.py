@@ -95,8 +95,12 @@ def test_options_that_cannot_be_are_refused() -> None:
     ):
         with pytest.raises(InputError, match=said):
             SweepOptions(**changed)
-    for bad in ({"jobs": 0}, {"threads": 0}, {"engine": "oxen"}):
-        with pytest.raises(InputError):
+    for bad, said in (
+        ({"jobs": 0}, "--jobs 0"),
+        ({"threads": -1}, "--threads -1"),
+        ({"engine": "oxen"}, "--engine oxen"),
+    ):
+        with pytest.raises(InputError, match=said):
             Parallel(**bad)
 
 

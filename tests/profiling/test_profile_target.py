@@ -231,6 +231,9 @@ def test_an_interruption_leaves_nothing(
 
 def test_what_is_there_stays(linear: list[Linear], tmp_path: Path) -> None:
     (tmp_path / "table.json").write_text("mine")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file exists already"):
+        profile_target(QUICK, tmp_path / "file" / "table.json")
     with pytest.raises(InputError, match="exists already"):
         profile_target(QUICK, tmp_path / "table.json")
     assert (tmp_path / "table.json").read_text() == "mine"

@@ -47,6 +47,10 @@ def test_copies_compute_the_same(data: st.DataObject) -> None:
 
 def test_a_block_begins_no_wider_than_kernels_pad_to() -> None:
     """12 channels get 8 more, 30 get 2, 32 none; those whose rounding costs most come first."""
+    graph = lower(trained(tiny((2, 2), 4)), (8, 8))
+    free, _ = copied(graph, wide(graph), 8, ["denseblock1"])  # which rounds nothing then
+    assert free.widths()["conv0"] == graph.widths()["conv0"]
+    assert free.widths()["transition1.pool"] > graph.widths()["transition1.pool"]
     for width, more in ((12, 8), (30, 2), (32, 0)):
         graph = lower(trained(tiny((2,), 4, stem_width=width)), (8, 8))
         assert graph.widths()["conv0"] == width

@@ -15,7 +15,7 @@ from edgedense.graph.nodes import Affine, Concat, Graph, Quantize, Relu, Weighte
 from edgedense.graph.run import GraphRunner
 from edgedense.quantize.concats import families
 from edgedense.quantize.equalize import Span, equalize, producers
-from edgedense.quantize.fullrange import movables, move
+from edgedense.quantize.fullrange import full_range, movables, move
 from edgedense.quantize.place import place_block, place_conv, representable
 
 any_specs = specs() | tiramisus()
@@ -98,6 +98,19 @@ def test_what_can_be_moved_is_every_bottleneck_input_and_the_classifiers() -> No
     plain = lower(trained(tiny((2, 2), 4, bottleneck=False)), (8, 8))
     assert {m.reader for m in movables(plain) if not m.padded} == {"transition1.conv", "logits"}
     assert {m.reader for m in movables(plain) if m.padded} == layers_of(plain)
+    layer = "denseblock1.denselayer1"
+    both = {f"{layer}.conv1", f"{layer}.conv2"}
+    for asked, wanted in ((False, {f"{layer}.conv1"}), (True, both)):
+        assert full_range(graph, {*both, "conv0"}, padded=asked) == wanted
+
+
+def test_large_maps_are_not_worth_the_codes() -> None:
+    """Behind a padded convolution stands a value an output: 4 channels of 256x256, not of 257."""
+    for side, moved in ((256, True), (257, False)):
+        graph = lower(trained(tiny((1,), 4)), (side, side))
+        found = full_range(graph, [node.name for node in graph.weighted()], padded=True)
+        assert ("denseblock1.denselayer1.conv2" in found) == moved
+        assert {"denseblock1.denselayer1.conv1", "logits"} <= found
 
 
 @settings(deadline=None, max_examples=40)
