@@ -208,6 +208,8 @@ def _options(
     from edgedense.quantize import QuantizeOptions
     from edgedense.validate import ValidateOptions
 
+    if macs is None and parameters is None and (method or align is not None):
+        raise click.UsageError("--method and --align are for pruning: give --macs or --params too.")
     pruning = PruneOptions(
         macs=0.7 if macs is None else macs,
         params=parameters,

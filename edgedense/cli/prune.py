@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 @click.option("--macs", type=float, help="Share of the MACs to keep, 0 to 1.  [default: 0.7]")
 @params.parameters_option
 @click.option(
-    "--latency-ms", type=float, help="Milliseconds an image in INT8 on --target, instead."
+    "--latency-ms",
+    type=float,
+    help="Milliseconds an image on --target, instead (INT8; FP16 where it has none).",
 )
 @click.option(
     "--latency-table",

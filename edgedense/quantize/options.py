@@ -22,7 +22,8 @@ class QuantizeOptions:
     ``placement`` says what is INT8: ``conv`` the inputs of all convolutions and of the classifier,
     ``block`` the concats too, each dense block's under one scale.
     ``effort`` is how much is done for accuracy: ``fast`` only what one pass over the images gives,
-    ``default`` also migration and weights rounded for the layers' outputs, ``best`` all there is.
+    ``default`` also migration, weights rounded for the layers' outputs and (``block``) one or two
+    channels of a concat stored again, ``best`` all there is.
     ``images`` is the most calibration images used, drawn by class with ``seed``; ``percentile`` is
     for that calibrator only; ``rest`` is the type of everything that is not INT8 in the file meant
     for GPUs (with ``fp32`` no FP16 file is written), ``io`` the type of that file's input and

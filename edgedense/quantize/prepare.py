@@ -69,7 +69,7 @@ def prepare(
 ) -> Prepared:
     """Rewrite what quantizes badly, calibrate, move what a ReLU made positive, round the weights.
 
-    Effort ``fast`` neither migrates nor rounds for the outputs.
+    Effort ``fast`` neither migrates, stores channels again, nor rounds for the outputs.
     """
     size = _batch_size(preprocess)
     graph = exact_pixels(graph, preprocess, options.skip)

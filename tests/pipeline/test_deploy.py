@@ -339,3 +339,5 @@ def test_words_of_prune_and_quantize_reach_their_stages(
     assert given[0].quantize == QuantizeOptions(io="fp16", int8_stem=False, sensitivity=True)
     assert (given[1].prune, given[1].quantize) == (None, QuantizeOptions())
     assert edgedense(*words, "--params", 0.6, "--macs", 0.6).code == 2
+    ended = edgedense(*words, "--method", "fpgm")
+    assert (ended.code, "--macs or --params" in ended.err) == (2, True)
