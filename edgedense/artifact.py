@@ -183,9 +183,25 @@ def calibration_content(artifact: Artifact) -> tuple[str, ...]:
 
 
 def check_absent(path: Path) -> None:
-    """Raise InputError where ``path`` exists: call it before the work, not after."""
+    """Raise InputError where ``path`` exists or cannot be made: before the work, not after."""
     if os.path.lexists(path):  # a link to nowhere is in the way too
         raise _exists(path)
+    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise _bad_place(above, os.strerror(errno.ENOTDIR))
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise _bad_place(above, os.strerror(errno.EACCES))
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True)
+    except FileNotFoundError as error:  # such as in /proc
+        raise _bad_place(directory.parent, error.strerror) from error
+
+
+def _bad_place(path: Path | str, why: str | None) -> InputError:
+    return InputError(f"{path}: {why}", "Choose a place that you may use.")
 
 
 def _exists(path: Path) -> InputError:
@@ -211,7 +227,7 @@ def create(
     try:
         with disk_errors(path):
             shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
+            _make(partial)
             draft = Draft(partial)
             yield draft
             manifest = Manifest(
@@ -268,9 +284,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY):  # another process was faster
             raise _exists(path) from error
         if error.errno in _BAD_PLACE:
-            raise InputError(
-                f"{error.filename or path}: {error.strerror}", "Choose a place that you may use."
-            ) from error
+            raise _bad_place(error.filename or path, error.strerror) from error
         raise
 
 

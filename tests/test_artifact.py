@@ -237,3 +237,19 @@ def test_copies_are_verified(tmp_path: Path) -> None:
     ):
         artifact.copy_files(source, ["payload"], draft)
     assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("place", ["/proc/none/of/this", "/proc/none"])
+def test_a_place_where_nothing_can_be_made_is_one_sentence(place: str) -> None:
+    with (
+        pytest.raises(InputError, match="Choose a place"),
+        artifact.create(Path(place), "q", parents={}, options={}),
+    ):
+        pass
+
+
+def test_a_file_in_the_way_is_seen_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="Not a directory"):
+        artifact.check_absent(tmp_path / "file" / "deep" / "er")
+    artifact.check_absent(tmp_path / "new" / "deep")

@@ -154,6 +154,6 @@ def show(terminal: Terminal, found: PruneReport) -> None:
     terminal.table(title, ("", "before", "after"), rows)
     if found.alignment_cost is not None:
         terminal.say(
-            f"widths of multiples of {found.align} lose x{found.alignment_cost:.2f} of what free "
-            "widths would, by the losses that the channels were chosen by"
+            f"alignment to {found.align} costs: x{found.alignment_cost:.2f} the loss that free "
+            "widths were predicted to have, at the same budget"
         )

@@ -159,8 +159,10 @@ def quantize(
         )
         for name in found.file_bytes
     ]
+    left = f" ({', '.join(found.skipped)} in floating point)" if found.skipped else ""
+    ranges = f"ranges by {calibrator} from {found.images} images"
     terminal.table(
-        f"{found.quantized} layers in INT8, ranges by {calibrator} from {found.images} images",
+        f"{found.quantized} layers in INT8{left}, {ranges}",
         ("file", "size", "agrees (dB)", "with"),
         rows,
     )

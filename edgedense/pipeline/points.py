@@ -96,7 +96,13 @@ class SweepOptions:
 
     def names(self) -> tuple[str, ...]:
         """The targets under their own names, each once. Errors: InputError for unknown ones."""
-        return tuple(dict.fromkeys(find_target(target).name for target in self.targets))
+        found = tuple(dict.fromkeys(find_target(target).name for target in self.targets))
+        if REHEARSAL in found:
+            raise InputError(
+                f"--target {REHEARSAL}: its latency is measured, there is nothing to predict",
+                "Leave it away.",
+            )
+        return found
 
     def points(self) -> tuple[Point, ...]:
         """All points, each once, the largest networks first."""
@@ -136,7 +142,7 @@ class SweepOptions:
             batch=self.batch,
             prune=None if point.macs == 1 else replace(self.prune, macs=point.macs, params=None),
             quantize=replace(self.quantize, placement=placement, effort=effort),
-            validate=ValidateOptions(max_drop_pp=None),
+            validate=ValidateOptions(),
         )
 
     def stages(self, point: Point) -> dict[str, str]:

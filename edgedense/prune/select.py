@@ -171,8 +171,9 @@ def check_share(spec: Spec, groups: tuple[Group, ...], budget: Budget) -> None:
     if budget.clock is not None:
         raise InputError(
             f"--latency-ms {budget.share * budget.cost(budget.original):.4g} is out of reach: "
-            f"{at_all}, {math.ceil(1e4 * budget.cost(least)) / 1e4:g} ms is the least "
-            f"({budget.clock.basis}, on {budget.clock.target.name})",
+            f"{at_all}, {math.ceil(1e4 * budget.cost(least)) / 1e4:g} ms is the least, of "
+            f"{budget.cost(budget.original):.4g} ({budget.clock.basis}, on "
+            f"{budget.clock.target.name})",
             "Ask for that or more; a smaller --align or --scope all reaches further.",
         )
     share = math.ceil(1000 * budget.cost(least) / budget.cost(budget.original)) / 1000

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgedense import artifact
-from edgedense.data import ImageSet, Preprocess, batches, refuse_overlap, set_sha256
+from edgedense.data import ImageSet, Preprocess, batches, content_hashes, refuse_overlap, set_sha256
 from edgedense.densenet.checkpoints import Model, check_channels
 from edgedense.densenet.count import describe
 from edgedense.engines.pytorch import interface_of
@@ -103,10 +103,11 @@ def quantize(
     options = settled(graph, options)
     interface = interface_of(model.spec, preprocess.input_size)
     labelled = labelled_set(sample, evaluation, interface, options.max_drop_pp, progress)
-    prepared = prepare(graph, sample, preprocess, options, progress)
     if reference is not None:
         names = [item.name for item in sample.items]
-        refuse_overlap(prepared.seen.content, reference.content, names)
+        content = content_hashes(sample, preprocess, progress=progress)
+        refuse_overlap(content, reference.content, names)
+    prepared = prepare(graph, sample, preprocess, options, progress)
     chosen = choose(prepared, sample, preprocess, options, labelled, progress)
     placed = chosen.placed
     judged = _judge(model, prepared.graph, placed, sample, preprocess)
