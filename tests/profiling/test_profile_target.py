@@ -232,7 +232,7 @@ def test_an_interruption_leaves_nothing(
 def test_what_is_there_stays(linear: list[Linear], tmp_path: Path) -> None:
     (tmp_path / "table.json").write_text("mine")
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="file exists already"):
+    with pytest.raises(InputError, match="file: Not a directory"):
         profile_target(QUICK, tmp_path / "file" / "table.json")
     with pytest.raises(InputError, match="exists already"):
         profile_target(QUICK, tmp_path / "table.json")
