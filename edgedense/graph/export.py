@@ -75,6 +75,7 @@ class Writer:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.renamed: dict[str, str] = {}
+        self.sizes = graph.sizes()
 
     def model(self) -> onnx.ModelProto:
         """The ONNX model of the graph."""
@@ -170,7 +171,7 @@ class Writer:
 
     def _border(self, node: Conv) -> Array:
         """What pixels of value ``border`` around the input add: (1, out, height, width)."""
-        height, width = self.graph.sizes()[node.input]
+        height, width = self.sizes[node.input]
         found = outside(node, height, width) * node.border
         whole: Array = found.astype(np.float32)[np.newaxis]
         return whole

@@ -8,9 +8,10 @@ or a producer.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgedense.graph.nodes import Concat, Graph, Node, inputs_of
+from edgedense.graph.nodes import Affine, Concat, GlobalPool, Graph, Node, Relu, inputs_of
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,22 @@ def families(graph: Graph) -> tuple[Family, ...]:
         producers = tuple(name for name in lot if not isinstance(nodes[name], Concat))
         concats = tuple(name for name in lot if isinstance(nodes[name], Concat))
         found.append(Family(producers, concats, {p: tuple(readings[p]) for p in producers}))
+    return tuple(found)
+
+
+def behind(
+    reading: Reading, nodes: Mapping[str, Node], users: Mapping[str, list[str]]
+) -> tuple[Node, ...]:
+    """A concat's reader and, where that is BN, what alone reads it: ReLU, pooling, and a layer.
+
+    ``users`` are the graph's readers by value.
+    """
+    found = [nodes[reading.node]]
+    while isinstance(found[0], Affine) and isinstance(found[-1], Affine | Relu | GlobalPool):
+        next_ = users.get(found[-1].name, ())
+        if len(next_) != 1:
+            break
+        found.append(nodes[next_[0]])
     return tuple(found)
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedense.graph.nodes import Affine, Conv, GlobalPool, Graph, Linear, Node, Relu
-from edgedense.quantize.concats import Reading, families
+from edgedense.graph.nodes import Affine, Conv, Graph, Linear
+from edgedense.quantize.concats import Reading, behind, families
 from edgedense.quantize.equalize import Span, route_of
 from edgedense.quantize.place import family_name, named_families
 from edgedense.quantize.spans import WorthSpan
@@ -40,15 +40,17 @@ class Copyable:
 def copyables(graph: Graph) -> tuple[Copyable, ...]:
     """The first producer of each family of concats, where all its readers can take a mean."""
     nodes = {node.name: node for node in graph.nodes}
+    users = graph.readers()
     found = []
     for family in families(graph):
         producer = family.producers[0]
-        route = route_of(graph, producer)
-        layers = [(r, _layer(graph, r.node)) for r in family.readings[producer]]
-        readings = tuple((reading, layer) for reading, layer in layers if layer is not None)
-        if not route or not route.shifts or route.relu or len(readings) < len(layers):
+        route = route_of(producer, nodes, users)
+        if not route or not route.shifts or route.relu or not isinstance(nodes[route.source], Conv):
             continue
-        if isinstance(nodes[route.source], Conv):
+        chains = [(r, behind(r, nodes, users)) for r in family.readings[producer]]
+        # a layer that reads the concat without BN takes no mean behind a ReLU
+        if all(len(c) > 1 and isinstance(c[-1], Conv | Linear) for _, c in chains):
+            readings = tuple((reading, chain[-1].name) for reading, chain in chains)
             found.append(Copyable(producer, route.source, readings))
     return tuple(found)
 
@@ -72,6 +74,8 @@ def copied(
             continue
         span = spans[copyable.producer]
         free = min(-len(span.low) % _PADDED_TO, most)
+        if not free:
+            continue
         copies = _worth_most(span.rounding, free)
         graph, found[copyable.producer] = with_copies(graph, copyable, span, copies)
     return graph, found
@@ -130,17 +134,3 @@ def _offset(span: Span, copies: Mapping[int, int]) -> Span:
         np.concatenate([span.low, span.low[channels] + by]),
         np.concatenate([span.high, span.high[channels] + by]),
     )
-
-
-def _layer(graph: Graph, name: str) -> str | None:
-    """The only layer behind a reader of a concat, or None where it is not BN, ReLU and a layer."""
-    nodes: dict[str, Node] = {node.name: node for node in graph.nodes}
-    readers = graph.readers()
-    node = nodes[name]
-    if not isinstance(node, Affine):
-        return None
-    while isinstance(node, Affine | Relu | GlobalPool):
-        if len(readers.get(node.name, ())) != 1:
-            return None
-        node = nodes[readers[node.name][0]]
-    return node.name if isinstance(node, Conv | Linear) else None

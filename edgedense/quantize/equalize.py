@@ -66,16 +66,11 @@ def equalizable(graph: Graph) -> tuple[str, ...]:
     return tuple(name for family, _ in _equalizable(graph) for name in family.producers)
 
 
-def route_of(graph: Graph, producer: str) -> Route | None:
-    """Where the values of ``producer`` come from, or None where they cannot be rewritten."""
-    return _route(producer, {node.name: node for node in graph.nodes}, graph.readers())
-
-
 def _equalizable(graph: Graph) -> Iterator[tuple[Family, dict[str, Route]]]:
     nodes = {node.name: node for node in graph.nodes}
     users = graph.readers()
     for family in families(graph):
-        routes = {name: _route(name, nodes, users) for name in family.producers}
+        routes = {name: route_of(name, nodes, users) for name in family.producers}
         found = {name: route for name, route in routes.items() if route is not None}
         if len(found) == len(routes) and _readable(family, nodes):
             yield family, found
@@ -93,7 +88,7 @@ class Route:
     relu: str | None
 
 
-def _route(name: str, nodes: Mapping[str, Node], users: Mapping[str, list[str]]) -> Route | None:
+def route_of(name: str, nodes: Mapping[str, Node], users: Mapping[str, list[str]]) -> Route | None:
     """Back through what commutes with a change of scale; None where something else is met."""
     shifts, relu = True, None
     while True:

@@ -15,7 +15,7 @@ from torch import Tensor, aminmax
 
 from edgedense.errors import InputError
 from edgedense.graph.nodes import FP16_MAX, Affine, GlobalPool, Graph, Weighted
-from edgedense.quantize.fullrange import movables
+from edgedense.quantize.migrate import migratables
 
 # other images may have values so much larger than those of calibration
 _MARGIN = 2.0
@@ -79,7 +79,7 @@ def union(*several: Extents) -> dict[str, Extent]:
 def moved_extents(extents: Extents, graph: Graph, scales: Mapping[str, float]) -> dict[str, Extent]:
     """``extents`` of ``graph`` as they are behind ``fullrange.move`` with ``scales``."""
     found = dict(extents)
-    for movable in movables(graph):
+    for movable in migratables(graph):
         if movable.value in scales:
             for name in {movable.source, movable.value} & found.keys():
                 found[name] = found[name].moved(128 * scales[movable.value])

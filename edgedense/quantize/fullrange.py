@@ -8,42 +8,16 @@ in its bias. Where the reader pads, zeros have moved down too, and so has what i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from edgedense.graph.nodes import Affine, Conv, Graph, Linear, Node, Relu
-from edgedense.quantize.migrate import migratables
+from edgedense.quantize.migrate import Migratable, migratables
 
 # values of the map behind a convolution that pads. In ImageNet's networks it is small beside their
 # weights; on the large grids of segmentation maps would be ten times the file
 _LARGEST_MAP = 1 << 18
-
-
-@dataclass(frozen=True)
-class Movable:
-    """A value that is never negative and whose only reader can take a constant back.
-
-    ``value`` is what is quantized, ``source`` (an affine or a convolution) and ``relu`` make it,
-    ``reader`` reads it; ``padded`` says that it pads.
-    """
-
-    value: str
-    source: str
-    relu: str
-    reader: str
-    padded: bool
-
-
-def movables(graph: Graph) -> tuple[Movable, ...]:
-    """Inputs of convolutions and of the classifier that come from a ReLU and have one reader."""
-    nodes = {node.name: node for node in graph.nodes}
-    found = []
-    for behind in migratables(graph):
-        reader = nodes[behind.reader]
-        padded = isinstance(reader, Conv) and reader.padding > 0
-        found.append(Movable(behind.value, behind.source, behind.relu, behind.reader, padded))
-    return tuple(found)
 
 
 def full_range(graph: Graph, among: Iterable[str], *, padded: bool) -> frozenset[str]:
@@ -57,7 +31,7 @@ def full_range(graph: Graph, among: Iterable[str], *, padded: bool) -> frozenset
         height, width = sizes[reader]
         return widths[reader] * height * width <= _LARGEST_MAP
 
-    readers = {m.reader: m.padded for m in movables(graph) if m.reader in wanted}
+    readers = {m.reader: m.padded for m in migratables(graph) if m.reader in wanted}
     return frozenset(name for name, pads in readers.items() if not pads or (padded and small(name)))
 
 
@@ -67,13 +41,13 @@ def move(graph: Graph, scales: Mapping[str, float]) -> Graph:
     What was 0 then has code -128, and 255 steps have code 127.
     """
     nodes = {node.name: node for node in graph.nodes}
-    for movable in movables(graph):
+    for movable in migratables(graph):
         if movable.value in scales:
             _move(nodes, movable, 128 * scales[movable.value])
     return replace(graph, nodes=tuple(nodes[node.name] for node in graph.nodes))
 
 
-def _move(nodes: dict[str, Node], movable: Movable, down: float) -> None:
+def _move(nodes: dict[str, Node], movable: Migratable, down: float) -> None:
     source, relu, reader = (nodes[n] for n in (movable.source, movable.relu, movable.reader))
     assert isinstance(relu, Relu)
     assert isinstance(reader, Conv | Linear)

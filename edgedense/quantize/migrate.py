@@ -31,13 +31,15 @@ _EXPONENTS = (np.linspace(0, 1, 11), np.linspace(0, 1, 6))
 class Migratable:
     """``source`` (an affine or a convolution) and ``relu`` make what ``reader`` alone reads.
 
-    ``value`` is the reader's input: the ReLU's output, or its mean over height and width.
+    ``value`` is the reader's input: the ReLU's output, or its mean over height and width;
+    ``padded`` says that the reader pads it.
     """
 
     value: str
     source: str
     relu: str
     reader: str
+    padded: bool
 
 
 def migratables(graph: Graph) -> tuple[Migratable, ...]:
@@ -54,7 +56,8 @@ def migratables(graph: Graph) -> tuple[Migratable, ...]:
                 continue
             source = nodes.get(relu.input)
             if isinstance(source, Affine | Conv) and len(readers[source.name]) == 1:
-                found.append(Migratable(node.input, source.name, relu.name, node.name))
+                padded = isinstance(node, Conv) and node.padding > 0
+                found.append(Migratable(node.input, source.name, relu.name, node.name, padded))
     return tuple(found)
 
 

@@ -19,9 +19,9 @@ from edgedense.progress import SILENT, Progress
 from edgedense.quantize.calibrate import Calibration, calibrate, gathered, unfit
 from edgedense.quantize.concats import families
 from edgedense.quantize.copies import copied
-from edgedense.quantize.equalize import Span, equalizable, equalize, producers
+from edgedense.quantize.equalize import equalizable, equalize, producers
 from edgedense.quantize.float_range import Extents, Reach, moved_extents
-from edgedense.quantize.fullrange import full_range, movables, move
+from edgedense.quantize.fullrange import full_range, move
 from edgedense.quantize.migrate import Moments, migratables, migrate
 from edgedense.quantize.observe import Histogram
 from edgedense.quantize.options import Effort, QuantizeOptions
@@ -85,16 +85,15 @@ def prepare(
         best = spans(graph, surveyed.channels) if options.placement == "block" else {}
         among = names if options.effort != "fast" else ()
         graph = migrate(graph, surveyed.moments, among, full)
-        ends: Mapping[str, Span] = best
         if best:
             graph, ends = copied(graph, best, _COPIES[options.effort], options.float_concats)
-        graph = equalize(graph, ends) if best else graph
+            graph = equalize(graph, ends)
     concats = producers(graph) if options.placement == "block" else ()
     mine = replace(sample, items=share(sample.items, size))
     stream = batches(mine, preprocess, size, progress=progress, label="calibrate")
     values = [*(node.input for node in quantized_nodes(graph, options.skip)), *concats]
     seen = gathered(calibrate(graph, values, stream), size)
-    moved = tuple(m.value for m in movables(graph) if m.reader in full)
+    moved = tuple(m.value for m in migratables(graph) if m.reader in full)
     amax, scales = _ranges(graph, seen, moved, concats, options)
     steps = {name: scales[name] for name in moved}
     weights: dict[str, Weighted] = {}

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgedense.graph.nodes import Affine, Conv, GlobalPool, Graph, Linear, Node, Relu
-from edgedense.quantize.concats import Family, families
+from edgedense.graph.nodes import Affine, Conv, Graph, Linear, Node, Relu
+from edgedense.quantize.concats import Family, behind, families
 from edgedense.quantize.equalize import Span
 from edgedense.quantize.ranges import CLIP_WEIGHT
 
@@ -128,19 +128,14 @@ def _readers(
     found = []
     for reading in family.readings[producer]:
         part = slice(reading.offset, reading.offset + channels)
-        node, low = nodes[reading.node], -np.inf
-        scale, shift = np.ones(channels), np.zeros(channels)
-        if isinstance(node, Affine):
-            scale, shift = node.scale[part].astype(np.float64), node.shift[part].astype(np.float64)
-            node = nodes[users[node.name][0]]
-            if isinstance(node, Relu):
-                low = node.low
-                node = nodes[users[node.name][0]]
-            if isinstance(node, GlobalPool):
-                node = nodes[users[node.name][0]]
-        energy = np.ones(channels)
-        if isinstance(node, Conv | Linear):
-            by_input = np.square(node.weight[:, part].astype(np.float64))
+        chain = behind(reading, nodes, users)
+        norm, layer = chain[0], chain[-1]
+        scale, shift, energy = np.ones(channels), np.zeros(channels), np.ones(channels)
+        if isinstance(norm, Affine):
+            scale, shift = norm.scale[part].astype(np.float64), norm.shift[part].astype(np.float64)
+        low = next((node.low for node in chain if isinstance(node, Relu)), -np.inf)
+        if isinstance(layer, Conv | Linear):
+            by_input = np.square(layer.weight[:, part].astype(np.float64))
             energy = by_input.reshape(len(by_input), channels, -1).sum(axis=(0, 2))
         found.append(_Reader(reading.node, scale, shift, low, energy))
     return found

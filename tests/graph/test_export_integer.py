@@ -33,7 +33,8 @@ from edgedense.graph.nodes import (
 )
 from edgedense.graph.run import GraphRunner
 from edgedense.quantize.concats import families
-from edgedense.quantize.fullrange import movables, move
+from edgedense.quantize.fullrange import move
+from edgedense.quantize.migrate import migratables
 from edgedense.quantize.place import place_block, place_conv
 from edgedense.stats import logit_sqnr_db
 
@@ -56,7 +57,7 @@ def placed(
     graph = lower(trained(spec, seed), size)
     peak: dict[str, float] = {}
     GraphRunner(graph)(x, lambda name, value: peak.setdefault(name, float(value.abs().max())))
-    moved = {movable.value for movable in movables(graph) if padded or not movable.padded}
+    moved = {movable.value for movable in migratables(graph) if padded or not movable.padded}
     for family in families(graph):
         widest = max(peak[name] for name in family.producers)
         peak.update(dict.fromkeys(family.producers, widest))

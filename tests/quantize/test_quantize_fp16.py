@@ -25,7 +25,8 @@ from edgedense.graph.nodes import FP16_MAX, Graph
 from edgedense.graph.run import GraphRunner
 from edgedense.quantize import QuantizeOptions, draw_calibration, quantize
 from edgedense.quantize.float_range import Extent, Reach, check_fp16, facts, moved_extents
-from edgedense.quantize.fullrange import movables, move
+from edgedense.quantize.fullrange import move
+from edgedense.quantize.migrate import migratables
 from edgedense.quantize.pixels import exact_pixels
 from edgedense.quantize.prepare import prepare
 
@@ -187,7 +188,7 @@ def test_a_reach_bounds_every_value_and_follows_a_move(data: st.DataObject) -> N
     assert max(e.peak for e in reach.extents.values()) == pytest.approx(max(seen.values()))
     for name, extent in reach.extents.items():
         assert extent.peak == pytest.approx(seen[name], rel=1e-5, abs=1e-6)
-    scales = {m.value: max(seen[m.value], 0.1) / 255 for m in movables(graph)}
+    scales = {m.value: max(seen[m.value], 0.1) / 255 for m in migratables(graph)}
     moved, now = move(graph, scales), moved_extents(reach.extents, graph, scales)
     again = peaks(moved, x)
     for name, extent in now.items():

@@ -15,7 +15,8 @@ from edgedense.graph.nodes import Affine, Concat, Graph, Quantize, Relu, Weighte
 from edgedense.graph.run import GraphRunner
 from edgedense.quantize.concats import families
 from edgedense.quantize.equalize import Span, equalize, producers
-from edgedense.quantize.fullrange import full_range, movables, move
+from edgedense.quantize.fullrange import full_range, move
+from edgedense.quantize.migrate import migratables
 from edgedense.quantize.place import place_block, place_conv, representable
 
 any_specs = specs() | tiramisus()
@@ -74,7 +75,7 @@ def test_moving_to_full_range_computes_the_same(data: st.DataObject) -> None:
     graph = lower(trained(spec, data.draw(st.integers(0, 99))), size)
     x = images(spec, size, 4)
     seen = values_of(graph, x)
-    found = movables(graph)
+    found = migratables(graph)
     scales = {m.value: float(representable(max(seen[m.value].max(), 0.1) / 255, "")) for m in found}
     moved = move(graph, scales)
     assert relative_error(GraphRunner(graph)(x), GraphRunner(moved)(x)) < 1e-4
@@ -93,11 +94,11 @@ def test_what_can_be_moved_is_every_bottleneck_input_and_the_classifiers() -> No
     layers = {f"denseblock{b}.denselayer{i}" for b in (1, 2) for i in (1, 2)}
     narrow = {*(f"{layer}.conv1" for layer in layers), "transition1.conv", "logits"}
     padded = {f"{layer}.conv2" for layer in layers}
-    assert {m.reader for m in movables(graph) if not m.padded} == narrow
-    assert {m.reader for m in movables(graph) if m.padded} == padded
+    assert {m.reader for m in migratables(graph) if not m.padded} == narrow
+    assert {m.reader for m in migratables(graph) if m.padded} == padded
     plain = lower(trained(tiny((2, 2), 4, bottleneck=False)), (8, 8))
-    assert {m.reader for m in movables(plain) if not m.padded} == {"transition1.conv", "logits"}
-    assert {m.reader for m in movables(plain) if m.padded} == layers_of(plain)
+    assert {m.reader for m in migratables(plain) if not m.padded} == {"transition1.conv", "logits"}
+    assert {m.reader for m in migratables(plain) if m.padded} == layers_of(plain)
     layer = "denseblock1.denselayer1"
     both = {f"{layer}.conv1", f"{layer}.conv2"}
     for asked, wanted in ((False, {f"{layer}.conv1"}), (True, both)):
@@ -143,7 +144,7 @@ def test_in_block_placement_nothing_is_requantized_around_a_concat(spec: object)
 def test_a_moved_bias_answers_for_the_weights_as_stored() -> None:
     """Zeros in front of the ReLU everywhere: a moved layer must give what the unmoved one gives."""
     graph = lower(trained(tiny((1,), 4)), (8, 8))
-    target = movables(graph)[0]
+    target = migratables(graph)[0]
     dead = tuple(
         replace(n, scale=n.scale * 0, shift=n.shift * 0 - 1) if n.name == target.source else n
         for n in graph.nodes
