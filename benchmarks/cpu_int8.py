@@ -26,10 +26,10 @@ import click
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from quantization_cases import Case, synthetic
+from quantization_cases import Case, case_of, case_options
 
 from edgedense import artifact
-from edgedense.data import batches, load_preprocess, load_set
+from edgedense.data import batches
 from edgedense.densenet.checkpoints import load_model
 from edgedense.engines.onnxruntime import OnnxRunner
 from edgedense.engines.pytorch import reference_runner
@@ -147,11 +147,7 @@ def show(found: Mapping[str, dict[str, Any]]) -> None:
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path), required=False)
-@click.option("--calib", type=click.Path(path_type=Path))
-@click.option("--eval", "evaluation", type=click.Path(path_type=Path))
-@click.option("--preprocess")
-@click.option("--network", help="Instead of MODEL: a network of the zoo with random weights.")
+@case_options
 @click.option("--images", default=32, show_default=True, help="Calibration and judged images.")
 @click.option("--rounds", default=60, show_default=True, help="Turns of each file.")
 @click.option("--threads", default=2, show_default=True)
@@ -160,15 +156,8 @@ def main(model: Path | None, calib: Path | None, evaluation: Path | None, prepro
          network: str | None, images: int, rounds: int, threads: int,
          as_json: bool) -> None:  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
-        if network:
-            case = synthetic(network, images, Path(name))
-        elif model and calib and evaluation and preprocess:
-            data = load_set(evaluation)
-            sample = load_set(calib).sample(images, 0)
-            judged = data.sample(min(images, len(data)), 0)
-            case = Case(model, sample, judged, load_preprocess(preprocess), trained=True)
-        else:
-            raise click.UsageError("give MODEL, --calib, --eval and --preprocess, or --network")
+        given = (model, calib, evaluation, preprocess, network)
+        case = case_of(*given, images, images, Path(name))
         found = measured(case, rounds, threads, Path(name))
         click.echo(json.dumps(found)) if as_json else show(found)
 

@@ -36,11 +36,10 @@ from typing import Any
 import click
 import numpy as np
 from peers import DEFAULTS, PEERS, Memory
-from quantization_cases import Case, Given, prepared, synthetic
+from quantization_cases import Case, Given, case_of, case_options, prepared, synthetic
 from quantized_file import judged, latencies
 from side_by_side import alone, check_same, slug, table
 
-from edgedense.data import load_preprocess, load_set
 from edgedense.densenet.checkpoints import load_model
 from edgedense.errors import EdgedenseError
 from edgedense.quantize import QuantizeOptions, quantize
@@ -171,11 +170,7 @@ def shown_as(value: Any) -> str:
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path), required=False)
-@click.option("--calib", type=click.Path(path_type=Path))
-@click.option("--eval", "evaluation", type=click.Path(path_type=Path))
-@click.option("--preprocess")
-@click.option("--network", help="Instead of MODEL: a network of the zoo with random weights.")
+@case_options
 @click.option("--images", default=512, show_default=True, help="Calibration images.")
 @click.option("--eval-images", default=5000, show_default=True)
 @click.option("--rounds", default=60, show_default=True, help="Latency runs of each file; 0: none.")
@@ -196,8 +191,8 @@ def main(model: Path | None, calib: Path | None, evaluation: Path | None, prepro
         folder = work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder = folder.absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        asked = [str(x) for x in (model, calib, evaluation, preprocess, network, images,
-                                  eval_images, bool(record_lint))]  # fmt: skip
+        given = (model, calib, evaluation, preprocess, network, images, eval_images)
+        asked = [str(x) for x in (*given, bool(record_lint))]
         check_same(folder / "run.json", asked)
         if record_lint:
             from lint_cases import record
@@ -205,15 +200,7 @@ def main(model: Path | None, calib: Path | None, evaluation: Path | None, prepro
             case = synthetic("densenet121", 16, folder)
             record(prepared(case, folder, peer_python), record_lint)
             return
-        if network:
-            case = synthetic(network, images, folder)
-        elif model and calib and evaluation and preprocess:
-            data = load_set(evaluation)
-            data = data.sample(min(eval_images, len(data)), 0)
-            sample = load_set(calib).sample(images, 0)
-            case = Case(model, sample, data, load_preprocess(preprocess), trained=True)
-        else:
-            raise click.UsageError("give MODEL, --calib, --eval and --preprocess, or --network")
+        case = case_of(*given, folder)
         found = list(rows(prepared(case, folder, peer_python), only or TOOLS, rounds))
         if as_json:
             as_json.write_text(json.dumps(found, indent=1))

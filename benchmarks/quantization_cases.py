@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 
 from edgedense.data import ImageSet, Preprocess, batches, load_preprocess, load_set
@@ -46,6 +48,41 @@ class Given:
     @property
     def images(self) -> Path:
         return self.folder / "calibration.npy"
+
+
+def case_of(
+    model: Path | None,
+    calib: Path | None,
+    evaluation: Path | None,
+    preprocess: str | None,
+    network: str | None,
+    images: int,
+    judged: int,
+    folder: Path,
+) -> Case:
+    """What the words of a command name: a checkpoint and its images, or a network of the zoo."""
+    if network:
+        return synthetic(network, images, folder)
+    if not (model and calib and evaluation and preprocess):
+        raise click.UsageError("give MODEL, --calib, --eval and --preprocess, or --network")
+    data = load_set(evaluation)
+    data = data.sample(min(judged, len(data)), 0)
+    sample = load_set(calib).sample(images, 0)
+    return Case(model, sample, data, load_preprocess(preprocess), trained=True)
+
+
+def case_options(command: Callable[..., None]) -> Callable[..., None]:
+    """MODEL with its images, or --network."""
+    words = (
+        click.argument("model", type=click.Path(path_type=Path), required=False),
+        click.option("--calib", type=click.Path(path_type=Path)),
+        click.option("--eval", "evaluation", type=click.Path(path_type=Path)),
+        click.option("--preprocess"),
+        click.option("--network", help="Instead of MODEL: a network of the zoo, random weights."),
+    )
+    for word in reversed(words):
+        command = word(command)
+    return command
 
 
 def prepared(case: Case, folder: Path, peer_python: str) -> Given:

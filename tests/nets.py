@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
+from edgedense.data import ImageSet, load_set
 from edgedense.densenet.family import Spec, initialised
 from edgedense.densenet.fc_spec import FCDenseNetSpec
 from edgedense.densenet.spec import DenseNetSpec
@@ -115,3 +117,10 @@ def logits(network: nn.Module, x: Floats) -> Floats:
 def relative_error(wanted: Floats, found: Floats) -> float:
     assert wanted.shape == found.shape
     return float(np.abs(wanted - found).max() / np.abs(wanted).max())
+
+
+def grey_set(folder: Path, count: int, size: tuple[int, int]) -> ImageSet:
+    """Grey noise with three classes, as an .npz file in ``folder``."""
+    pixels = np.random.default_rng(0).integers(0, 256, (count, *size), dtype=np.uint8)
+    np.savez(folder / "calib.npz", images=pixels, labels=np.arange(count) % 3)
+    return load_set(folder / "calib.npz")

@@ -5,7 +5,7 @@ validation's gates.
 """
 
 from edgedense.benchmark.device import describe_device
-from edgedense.benchmark.measure import Rounds, interleave, measure, warm_up
+from edgedense.benchmark.measure import measure, warm_up
 from edgedense.benchmark.report import BenchmarkReport, ComparisonReport, write_report
 from edgedense.benchmark.stage import BenchmarkOptions, benchmark, compare, compare_all
 
@@ -13,12 +13,10 @@ __all__ = [
     "BenchmarkOptions",
     "BenchmarkReport",
     "ComparisonReport",
-    "Rounds",
     "benchmark",
     "compare",
     "compare_all",
     "describe_device",
-    "interleave",
     "measure",
     "warm_up",
     "write_report",

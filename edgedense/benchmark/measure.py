@@ -51,14 +51,6 @@ class Span:
         return max(LEAST_ITERATIONS, min(wanted, allowed))
 
 
-@dataclass(frozen=True, eq=False)
-class Rounds:
-    """Interleaved samples in ns: row r of ``first`` and ``second`` was measured side by side."""
-
-    first: Nanoseconds
-    second: Nanoseconds
-
-
 def input_images(interface: Interface, batch: int, seed: int, golden: Floats | None) -> Images:
     """Images (batch, channels, height, width) to time with, in the type that the engine takes.
 
@@ -112,22 +104,6 @@ def measure(
             break
         samples.extend(_timed(runner, images, clock) for _ in range(size))
     return np.array(samples, dtype=np.int64)
-
-
-def interleave(
-    first: Runner,
-    second: Runner,
-    images: tuple[Images, Images],
-    span: Span,
-    call_ns: tuple[float, float],
-    *,
-    clock: Clock = time.perf_counter_ns,
-    progress: Progress = SILENT,
-) -> Rounds:
-    """:func:`take_turns` of two runners."""
-    label, runners = f"{first.name} against {second.name}", (first, second)
-    found = take_turns(runners, images, span, call_ns, label, clock=clock, progress=progress)
-    return Rounds(found[0], found[1])
 
 
 def take_turns(

@@ -21,6 +21,7 @@ from edgedense.quantize.concats import families
 from edgedense.quantize.copies import copied
 from edgedense.quantize.equalize import equalizable, equalize, producers
 from edgedense.quantize.float_range import Extents, Reach, moved_extents
+from edgedense.quantize.forks import batch_size
 from edgedense.quantize.fullrange import full_range, move
 from edgedense.quantize.migrate import Moments, migratables, migrate
 from edgedense.quantize.observe import Histogram
@@ -37,6 +38,7 @@ _LEAST_SURVEYED = 16
 _COPIES: Mapping[Effort, int] = {"fast": 0, "default": 2, "best": 8}
 _ROUNDING_IMAGES = 128
 _ROUNDING_BYTES = 1 << 28  # of second moments at once: more images are seen anew
+# as many as keep a block's concat in some ten megabytes
 _PIXELS_AT_ONCE = 8 * 224 * 224
 
 
@@ -71,7 +73,7 @@ def prepare(
 
     Effort ``fast`` neither migrates, stores channels again, nor rounds for the outputs.
     """
-    size = _batch_size(preprocess)
+    size = batch_size(preprocess, _PIXELS_AT_ONCE)
     graph = exact_pixels(graph, preprocess, options.skip)
     names = [node.name for node in quantized_nodes(graph, options.skip)]
     full = full_range(graph, names, padded=options.effort == "best")
@@ -176,7 +178,7 @@ def _round(
     found = {}
     for number, lot in enumerate(lots, 1):
         label = "round weights" + (f" {number}/{len(lots)}" if len(lots) > 1 else "")
-        size = _batch_size(preprocess)
+        size = batch_size(preprocess, _PIXELS_AT_ONCE)
         stream = batches(sample, preprocess, size, progress=progress, label=label)
         sums = observe_inputs(graph, lot, len(sample), stream, options.seed)
         for name in lot:
@@ -196,9 +198,3 @@ def _joined(
             whole.merge(histograms[name])
         found.update(dict.fromkeys(family.producers, whole))
     return found
-
-
-def _batch_size(preprocess: Preprocess) -> int:
-    """Images at once: as many as keep a block's concat in some ten megabytes, and 32 at most."""
-    height, width = preprocess.input_size
-    return max(1, min(32, _PIXELS_AT_ONCE // (height * width)))

@@ -11,7 +11,6 @@ from edgedense.benchmark import (
     benchmark,
     compare,
     compare_all,
-    interleave,
     measure,
     warm_up,
     write_report,
@@ -115,10 +114,10 @@ def test_blocks_alternate_and_both_engines_get_as_many_calls():
     clock, log = Clock(), []
     a = ClockedRunner(clock, [4_000_000], "a", log)
     b = ClockedRunner(clock, [1_000_000], "b", log)
-    rounds = interleave(a, b, (IMAGES, IMAGES), Span(100, 0, 30), (4e6, 1e6), clock=clock)
-    assert rounds.first.shape == rounds.second.shape == (20, 10)
-    assert (rounds.first == 4_000_000).all()
-    assert (rounds.second == 1_000_000).all()
+    first, second = take_turns((a, b), (IMAGES,) * 2, Span(100, 0, 30), (4e6, 1e6), "", clock=clock)
+    assert first.shape == second.shape == (20, 10)
+    assert (first == 4_000_000).all()
+    assert (second == 1_000_000).all()
     blocks = "".join(log[::11])
     assert blocks == "abba" * 10
     assert log[:11] == ["a"] * 11
@@ -148,15 +147,15 @@ def test_the_first_call_of_a_block_is_not_kept():
     clock = Clock()
     a = ClockedRunner(clock, [50_000_000] + [1_000_000] * 10)
     b = ClockedRunner(clock, [50_000_000] + [1_000_000] * 10)
-    rounds = interleave(a, b, (IMAGES, IMAGES), Span(100, 0, 30), (1e6, 1e6), clock=clock)
-    assert rounds.first.max() == rounds.second.max() == 1_000_000
+    first, second = take_turns((a, b), (IMAGES,) * 2, Span(100, 0, 30), (1e6, 1e6), "", clock=clock)
+    assert first.max() == second.max() == 1_000_000
 
 
 def test_interleaving_stops_when_the_time_is_up():
     clock = Clock()
     a, b = ClockedRunner(clock, [500_000_000]), ClockedRunner(clock, [500_000_000])
-    rounds = interleave(a, b, (IMAGES, IMAGES), Span(700, 2, 30), (1e6, 1e6), clock=clock)
-    assert rounds.first.shape == (20, 10)
+    first, _ = take_turns((a, b), (IMAGES,) * 2, Span(700, 2, 30), (1e6, 1e6), "", clock=clock)
+    assert first.shape == (20, 10)
 
 
 def test_slow_drift_does_not_reach_the_speedup():
@@ -170,9 +169,9 @@ def test_slow_drift_does_not_reach_the_speedup():
             return np.zeros((1, 10), np.float32)
 
     a, b = Drifting(clock, [3_000_000]), Drifting(clock, [1_000_000])
-    rounds = interleave(a, b, (IMAGES, IMAGES), options.span, (3e6, 1e6), clock=clock)
-    ratio = np.median(rounds.first) / np.median(rounds.second)
-    assert rounds.first[-1, -1] > 1.1 * rounds.first[0, 0]
+    first, second = take_turns((a, b), (IMAGES,) * 2, options.span, (3e6, 1e6), "", clock=clock)
+    ratio = np.median(first) / np.median(second)
+    assert first[-1, -1] > 1.1 * first[0, 0]
     assert ratio == pytest.approx(3.0, rel=0.01)
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nets import grey_set, logits, relative_error, specs, tiny, tiramisus, trained
 from nets import images as noise
-from nets import logits, relative_error, specs, tiny, tiramisus, trained
 
 from edgedense import artifact
 from edgedense.data import ImageSet, Preprocess, batches, load_set
@@ -44,10 +44,7 @@ def options(**changes: Any) -> QuantizeOptions:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
-    pixels = np.random.default_rng(0).integers(0, 256, (24, *SIZE), dtype=np.uint8)
-    path = tmp_path_factory.mktemp("images") / "calib.npz"
-    np.savez(path, images=pixels, labels=np.arange(24) % 3)
-    return load_set(path)
+    return grey_set(tmp_path_factory.mktemp("images"), 24, SIZE)
 
 
 def peaks(graph: Graph, x: Any) -> dict[str, float]:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import Floats, images, sizes, specs, tiny, tiramisus, trained
+from nets import Floats, grey_set, images, sizes, specs, tiny, tiramisus, trained
 
 from edgedense import artifact
-from edgedense.data import Batch, ImageSet, Preprocess, batches, load_set
+from edgedense.data import Batch, ImageSet, Preprocess, batches
 from edgedense.densenet.checkpoints import Model
 from edgedense.densenet.family import Spec
 from edgedense.errors import InputError
@@ -42,10 +42,7 @@ SPEC = tiny((2, 3), 4, in_channels=1)
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
-    pixels = np.random.default_rng(0).integers(0, 256, (45, *SIZE), dtype=np.uint8)
-    path = tmp_path_factory.mktemp("images") / "calib.npz"
-    np.savez(path, images=pixels, labels=np.arange(45) % 3)
-    return load_set(path)
+    return grey_set(tmp_path_factory.mktemp("images"), 45, SIZE)
 
 
 def scales_of(graph: Graph, x: Floats) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from nets import Floats, logits, relative_error, tiny, trained
+from nets import Floats, grey_set, logits, relative_error, tiny, trained
 from onnx_rules import File
 
 from edgedense import artifact
@@ -37,10 +37,7 @@ def model(spec: DenseNetSpec = SPEC, **changes: Any) -> Model:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
-    pixels = np.random.default_rng(0).integers(0, 256, (40, *SIZE), dtype=np.uint8)
-    path = tmp_path_factory.mktemp("images") / "calib.npz"
-    np.savez(path, images=pixels, labels=np.arange(40) % 3)
-    return load_set(path)
+    return grey_set(tmp_path_factory.mktemp("images"), 40, SIZE)
 
 
 @pytest.fixture(scope="module")
