@@ -20,6 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from edgedense.distributed import world
 
@@ -90,7 +91,7 @@ class Terminal:
                 no_wrap=not any(" " in row[number] for row in body),  # names, to be copied whole
             )
         for row in body:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))  # brackets in a cell are no markup: edgedense[cpu]
         self.console.print(_Whole(table) if whole else table)
 
 
