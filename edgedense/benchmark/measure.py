@@ -1,7 +1,8 @@
-"""Time whole calls of engines; nothing here judges.
+"""Time calls of engines; nothing here judges.
 
 A call is timed from images in host memory to logits in host memory, so on a GPU the copies in and
-out are part of it.
+out are part of it. Where an engine can tell its phases apart, other calls are timed for them by the
+device's clock: the events that it takes would be part of the whole call's time.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedense.engines.runner import Floats, Images, Interface, Runner
+from edgedense.engines.runner import Floats, Images, Interface, PhasedRunner, Runner
 from edgedense.errors import InputError
 from edgedense.progress import SILENT, Progress
 
 Nanoseconds = NDArray[np.int64]
+Milliseconds = NDArray[np.float64]
 
-LEAST_ITERATIONS = 10
+LEAST_ITERATIONS = 11  # as many as a median needs
+LEAST_PHASES, MOST_PHASES = 64, 1000
 CHUNKS = 40
 BLOCK_NS = 50_000_000
 MOST_CALLS_A_BLOCK = 10
@@ -49,6 +52,32 @@ class Span:
         wanted = max(self.iterations, math.ceil(self.min_seconds * 1e9 / call_ns))
         allowed = int(self.max_seconds * 1e9 / call_ns)
         return max(LEAST_ITERATIONS, min(wanted, allowed))
+
+
+@dataclass(frozen=True, eq=False)
+class PhaseSamples:
+    """What the phases of so many calls took on the device's clock, each (calls,) in ms."""
+
+    copy_in_ms: Milliseconds
+    compute_ms: Milliseconds
+    copy_out_ms: Milliseconds
+
+    def items(self) -> tuple[tuple[str, Milliseconds], ...]:
+        """The phases in their order, by name."""
+        return (
+            ("copy_in", self.copy_in_ms),
+            ("compute", self.compute_ms),
+            ("copy_out", self.copy_out_ms),
+        )
+
+
+def joined(parts: Sequence[PhaseSamples]) -> PhaseSamples:
+    """The phases of several repeats, one after another."""
+    return PhaseSamples(
+        np.concatenate([part.copy_in_ms for part in parts]),
+        np.concatenate([part.compute_ms for part in parts]),
+        np.concatenate([part.copy_out_ms for part in parts]),
+    )
 
 
 def input_images(interface: Interface, batch: int, seed: int, golden: Floats | None) -> Images:
@@ -88,6 +117,7 @@ def measure(
     max_seconds: float,
     *,
     clock: Clock = time.perf_counter_ns,
+    name: str | None = None,
     progress: Progress = SILENT,
 ) -> Nanoseconds:
     """Samples in ns of up to ``count`` calls, in order; fewer where ``max_seconds`` run out.
@@ -98,12 +128,31 @@ def measure(
     sizes = [count * (i + 1) // chunks - count * i // chunks for i in range(chunks)]
     samples: list[int] = []
     began = clock()
-    for size in progress.track(sizes, f"benchmark {runner.name}", chunks):
+    for size in progress.track(sizes, f"benchmark {name or runner.name}", chunks):
         late = clock() - began > max_seconds * 1e9
         if late and len(samples) >= LEAST_ITERATIONS:
             break
         samples.extend(_timed(runner, images, clock) for _ in range(size))
     return np.array(samples, dtype=np.int64)
+
+
+def measure_phases(
+    runner: PhasedRunner,
+    images: Images,
+    count: int,
+    max_seconds: float,
+    *,
+    clock: Clock = time.perf_counter_ns,
+) -> PhaseSamples:
+    """Phases of up to ``count`` calls; fewer where ``max_seconds`` run out."""
+    rows: list[tuple[float, float, float]] = []
+    began = clock()
+    while len(rows) < count:
+        if len(rows) >= LEAST_ITERATIONS and clock() - began > max_seconds * 1e9:
+            break
+        _, phases = runner.timed(images)
+        rows.append((phases.copy_in_ms, phases.compute_ms, phases.copy_out_ms))
+    return PhaseSamples(*np.array(rows, np.float64).T)
 
 
 def take_turns(

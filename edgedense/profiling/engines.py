@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgedense.build import BuildOptions
-from edgedense.build.tensorrt import build_tensorrt, preflight
+from edgedense.build.device import preflight
+from edgedense.build.tensorrt import build_tensorrt
 from edgedense.engines.runner import Interface, Runner
 from edgedense.engines.tensorrt_api import load
 from edgedense.environment import has_gpu, require, version

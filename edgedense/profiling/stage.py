@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgedense import artifact
-from edgedense.benchmark.device import describe_device
+from edgedense.board import describe_device
 from edgedense.engines.runner import Runner
 from edgedense.errors import MachineError
 from edgedense.graph.nodes import Graph

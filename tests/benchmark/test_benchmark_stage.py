@@ -95,7 +95,7 @@ def test_measuring_stops_when_the_time_is_up():
 
 
 @pytest.mark.parametrize(
-    ("call_ms", "count"), [(0.1, 20_000), (1.0, 2000), (10.0, 700), (100.0, 300), (9000.0, 10)]
+    ("call_ms", "count"), [(0.1, 20_000), (1.0, 2000), (10.0, 700), (100.0, 300), (9000.0, 11)]
 )
 def test_number_of_calls(call_ms, count):
     assert Span(700, 2.0, 30.0).count(call_ms * 1e6) == count
@@ -186,22 +186,31 @@ def test_numbers_of_known_samples():
 
 
 def test_too_few_samples_give_no_number_and_a_note():
-    found = report_of([1_000_000] * 50).to_dict()
-    assert found["p50_ms"] == found["p90_ms"] == 1.0
-    assert found["p99_ms"] is None
-    assert found["notes"] == ["p99 is not given: 50 samples, 299 are needed."]
+    found = report_of([1_000_000] * 63).to_dict()
+    assert found["p50_ms"] == 1.0
+    assert found["p90_ms"] is found["p90_ci95_ms"] is found["p90_early_stopping_ms"] is None
+    assert found["p99_ms"] is found["p99_ci95_ms"] is None
+    assert found["notes"] == [
+        "p90: not enough samples (63; 64 are needed).",
+        "p99: not enough samples (63; 662 are needed).",
+    ]
+    enough = report_of(np.arange(1, 663) * 1000).to_dict()
+    assert enough["notes"][:1] != found["notes"][:1]
+    assert enough["p99_ms"] == pytest.approx(0.656)
+    assert enough["p99_early_stopping_ms"] == pytest.approx(0.662)
 
 
 def test_stable_and_unstable():
-    steady = report_of([1_000_000] * 400)
+    steady = report_of([1_000_000] * 800)
     assert steady.stable
-    assert steady.notes == ()
-    outliers = [1_000_000] * 400
-    outliers[::25] = [9_000_000] * 16
+    assert steady.notes == steady.reasons == ()
+    outliers = [1_000_000] * 800
+    outliers[::25] = [9_000_000] * 32
     assert report_of(outliers).stable
-    drifting = report_of(np.linspace(1e6, 1.2e6, 400))
+    drifting = report_of(np.linspace(1e6, 1.2e6, 800))
     assert not drifting.stable
-    assert "Unstable" in drifting.notes[0]
+    assert "Unstable: medians of consecutive blocks vary" in drifting.notes[0]
+    assert drifting.to_dict()["reasons"] == list(drifting.reasons)
 
 
 def test_the_report_is_json_and_has_the_promised_keys():
@@ -267,6 +276,8 @@ def test_engines_of_other_images_are_not_compared():
         {"min_seconds": 5, "max_seconds": 1},
         {"min_seconds": float("nan")},
         {"max_seconds": float("inf")},
+        {"warmup_seconds": -1},
+        {"warmup_seconds": float("nan")},
     ],
 )
 def test_options_out_of_range(options):
