@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from edgedense.cli.terminal import Terminal, emit
 from edgedense.environment import require
 
 if TYPE_CHECKING:
+    from edgedense.findings import Finding
     from edgedense.lint import LintReport
 
 _SHOWN = 3
@@ -52,13 +54,20 @@ def _show(found: LintReport, most: int | None) -> None:
         f"{found.file}: opset {found.opset}, {found.operators} operators, "
         f"{found.int8_operators} of them INT8"
     )
-    for group in found.groups():
+    show_findings(terminal, found.findings, most)
+
+
+def show_findings(terminal: Terminal, findings: Sequence[Finding], most: int | None) -> None:
+    """Print findings kind by kind, of each at most ``most`` places, and how many there are."""
+    from edgedense.findings import count, grouped
+
+    for group in grouped(findings):
         first = group.first
         terminal.say(f"{first.severity} {first.rule} ({len(group.findings)}): {first.hazard}")
         for place, detail in group.places(most):
             terminal.say(f"    {place}  {detail}".rstrip())
         terminal.say(f"  → {first.remedy}")
     terminal.say(
-        f"{found.count('error')} errors, {found.count('warning')} warnings, "
-        f"{found.count('info')} remarks"
+        f"{count(findings, 'error')} errors, {count(findings, 'warning')} warnings, "
+        f"{count(findings, 'info')} remarks"
     )

@@ -5,7 +5,8 @@ versions of a target), ``rule`` (what a rule is), ``numbers``, ``placement`` (wi
 ``structure`` and ``precision`` (the rules), ``report`` (findings), ``check`` (all of it).
 """
 
+from edgedense.findings import Finding, Group, Severity
 from edgedense.lint.check import RULES, lint
-from edgedense.lint.report import Finding, Group, LintReport, Severity
+from edgedense.lint.report import LintReport
 
 __all__ = ["RULES", "Finding", "Group", "LintReport", "Severity", "lint"]

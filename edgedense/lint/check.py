@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgedense.findings import Finding, worst_first
 from edgedense.lint import numbers, placement, precision, structure
 from edgedense.lint.device import Device
 from edgedense.lint.file import File
 from edgedense.lint.read import read_file
-from edgedense.lint.report import Finding, LintReport, worst_first
+from edgedense.lint.report import LintReport
 from edgedense.lint.rule import Rule
 from edgedense.targets import Target
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from edgedense.lint.report import Severity
+from edgedense.findings import Severity
 from edgedense.targets import ONNXRUNTIME, TENSORRT_RTX, Target
 
 # one of each release whose parser or typing differs; RTX counts as the last

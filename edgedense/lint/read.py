@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, TensorProto, numpy_helper
 
 from edgedense.errors import InputError
+from edgedense.findings import printable
 from edgedense.lint.file import Constant, File, Input, Op
-from edgedense.lint.report import printable
 
 _STANDARD = ("", "ai.onnx")
 _PLAIN = (AttributeProto.INT, AttributeProto.FLOAT, AttributeProto.STRING, AttributeProto.INTS)

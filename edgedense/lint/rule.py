@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from edgedense.findings import Severity
 from edgedense.lint.device import Device
 from edgedense.lint.file import File, Op
-from edgedense.lint.report import Severity
 
 
 @dataclass(frozen=True)
