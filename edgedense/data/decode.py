@@ -109,6 +109,13 @@ def content_hashes(
         return tuple(row.content for row in progress.track(stream, label, len(images)))
 
 
+def decoded(images: ImageSet, item: Item) -> Image.Image:
+    """One image of a set as 8-bit RGB, its size unchanged. Errors: InputError where damaged."""
+    if isinstance(item.where, Path):
+        return _open(item.where)
+    return _from_array(images.array, item.where)
+
+
 def _stream(
     images: ImageSet,
     preprocess: Preprocess,
@@ -149,10 +156,8 @@ def _masks(rows: list[_Decoded]) -> NDArray[np.uint8] | None:
 
 
 def _decode(images: ImageSet, item: Item, preprocess: Preprocess) -> _Decoded:
-    if isinstance(item.where, Path):
-        place, rgb = str(item.where), _open(item.where)
-    else:
-        place, rgb = item.name, _from_array(images.array, item.where)
+    place = str(item.where) if isinstance(item.where, Path) else item.name
+    rgb = decoded(images, item)
     content = content_sha256(rgb)
     if item.sha256 not in (None, content):
         raise InputError(

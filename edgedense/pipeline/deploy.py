@@ -12,10 +12,10 @@ from edgedense.data import content_hashes, refuse_overlap
 from edgedense.densenet.checkpoints import check_channels
 from edgedense.engines.reference import check_classes, load_reference, require_labels
 from edgedense.errors import DiskError, MachineError
-from edgedense.pipeline.run import Run, Step
 from edgedense.pipeline.steps import REHEARSAL, DeployOptions, Inputs, steps
 from edgedense.progress import SILENT, Progress
 from edgedense.quantize import QuantizeOptions, draw_calibration
+from edgedense.run import Run, Step
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ def deploy(
                 raise
             elsewhere[step.name] = str(error)
             progress.say(f"{step.name}: not on this machine: {error.what}")
+    run.note(_asked(inputs, options))
     return _report(inputs.model.spec.task, destination, done, tuple(reused), elsewhere)
 
 
@@ -99,6 +100,17 @@ def plan(
             done[step.name] = found
         planned.append(Planned(step.name, step.what, step.name in done))
     return planned
+
+
+def _asked(inputs: Inputs, options: DeployOptions) -> dict[str, Any]:
+    return {
+        "targets": list(options.names()),
+        "precision": options.precision,
+        "batch": list(options.batch),
+        "max_drop_pp": options.validate.max_drop_pp,
+        "min_speedup": options.validate.min_speedup,
+        "evaluation": str(Path(inputs.evaluation.source).absolute()),
+    }
 
 
 def _checked(

@@ -13,11 +13,11 @@ from edgedense.data import Preprocess, load_set
 from edgedense.densenet.checkpoints import load_model
 from edgedense.errors import InputError
 from edgedense.latency.kernels import Precision
-from edgedense.pipeline.run import Done, Step
 from edgedense.pipeline.steps import REHEARSAL, DeployOptions, Inputs, accuracy_steps
 from edgedense.prune import PruneOptions
 from edgedense.quantize import QuantizeOptions
 from edgedense.quantize.options import Effort, Placement
+from edgedense.run import Done, Step
 from edgedense.targets import find_target
 from edgedense.validate import ValidateOptions
 

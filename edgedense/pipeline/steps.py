@@ -23,11 +23,11 @@ from edgedense.engines.reference import (
 )
 from edgedense.engines.runner import Interface
 from edgedense.environment import version
-from edgedense.pipeline.run import Done, Step
 from edgedense.progress import SILENT, Progress
 from edgedense.prune import PruneOptions, prune
 from edgedense.prune.select import WORDS
 from edgedense.quantize import QuantizeOptions, quantize
+from edgedense.run import Done, Step
 from edgedense.stats import Estimate
 from edgedense.targets import find_target
 from edgedense.validate import ValidateOptions

@@ -12,9 +12,9 @@ from edgedense.benchmark import BenchmarkOptions
 from edgedense.engines.opening import open_engine
 from edgedense.engines.runner import Runner
 from edgedense.environment import thread_limit, version
-from edgedense.pipeline.run import Done, Step
 from edgedense.pipeline.steps import Inputs
 from edgedense.progress import Progress
+from edgedense.run import Done, Step
 
 LATENCY = "latency"
 

@@ -21,10 +21,10 @@ from edgedense.pipeline.points import (
     point_steps,
     read_inputs,
 )
-from edgedense.pipeline.run import Run, Step
 from edgedense.pipeline.steps import Inputs
 from edgedense.pipeline.timing import latency_step
 from edgedense.progress import Progress
+from edgedense.run import Run, Step
 
 
 @dataclass(frozen=True)

@@ -36,14 +36,15 @@ class Step:
 
 
 class Run:
-    """A run directory on disk. It belongs to ``deploy`` or ``sweep``, which may replace stages.
+    """A run directory on disk. It belongs to the command that made it, which may replace stages.
 
+    ``asked`` is what the run was made for, as far as no stage of it tells: for who reads it later.
     Errors: InputError where ``path`` exists and is something else.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._stages = {} if _is_new(path) else _read_ledger(path)
+        self._stages, self.asked = ({}, {}) if _is_new(path) else _read_ledger(path)
 
     def reusable(self, step: Step, done: Done) -> Artifact | None:
         """The stage as an earlier call left it, if its inputs are the same and its files whole."""
@@ -85,13 +86,21 @@ class Run:
             self._write_ledger()
         return made
 
+    def note(self, asked: dict[str, Any]) -> None:
+        """Keep in the ledger what the run was made for."""
+        if asked != self.asked:
+            self.asked = asked
+            with artifact.disk_errors(self.path):
+                self._write_ledger()
+
     def tidy(self, step: Step) -> None:
         """Remove what killed processes left of a stage."""
         for leftover in self.path.glob(f".{step.name}.partial-*"):
             shutil.rmtree(leftover, ignore_errors=True)
 
     def _write_ledger(self) -> None:
-        artifact.write_json(self.path / LEDGER, {"format": FORMAT, "stages": self._stages})
+        ledger = {"format": FORMAT, "stages": self._stages, "asked": self.asked}
+        artifact.write_json(self.path / LEDGER, ledger)
 
 
 def _partial(process: int | str) -> str:
@@ -105,16 +114,17 @@ def _is_new(path: Path) -> bool:
     return all(entry.match(_partial("*")) for entry in path.iterdir())
 
 
-def _read_ledger(path: Path) -> dict[str, dict[str, str]]:
+def _read_ledger(path: Path) -> tuple[dict[str, dict[str, str]], dict[str, Any]]:
     try:
         raw = json.loads((path / LEDGER).read_text(encoding="utf-8"))
-        stages = raw["stages"] if raw["format"] == FORMAT else None
-        if isinstance(stages, dict) and all({"key", "manifest"} <= set(s) for s in stages.values()):
-            return stages
-    except (OSError, ValueError, KeyError, TypeError):
+        stages, asked = raw["stages"], raw.get("asked", {})  # older versions wrote no ``asked``
+        keyed = all({"key", "manifest"} <= set(stage) for stage in stages.values())
+        if raw["format"] == FORMAT and keyed and isinstance(asked, dict):
+            return stages, asked
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     raise InputError(
-        f"{path} exists already and is no run of edgedense deploy or sweep",
+        f"{path} exists already and is no run of edgedense deploy, sweep or run-bundle",
         "Choose another -o; an interrupted run is resumed by giving its own directory.",
     )
 
