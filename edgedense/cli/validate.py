@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgedense.cli import params
-from edgedense.cli.engines import fp32_of, opened, reference_of
+from edgedense.cli.gate import Asked, prove, read_set
 from edgedense.cli.terminal import Terminal, emit, number, percent
-from edgedense.distributed import joined, world
-from edgedense.errors import InputError
+from edgedense.errors import EdgedenseError
 
 if TYPE_CHECKING:
     from edgedense.artifact import Artifact
-    from edgedense.benchmark import ComparisonReport
     from edgedense.data import ImageSet
-    from edgedense.engines.runner import Runner
-    from edgedense.validate import Baseline, ValidateReport
+    from edgedense.validate import ValidateReport
 
 
 _WORST = 3
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What the command line asks for."""
-
-    reference: Path | None
-    max_drop: float
-    min_speedup: float | None
-    baseline: Path | None
-    write_baseline: Path | None
-    ignore_class: tuple[int, ...]
-    force: bool
 
 
 @click.command()
@@ -63,8 +46,30 @@ class _Asked:
     help="Gate: times faster than FP32 PyTorch, measured interleaved now.",
 )
 @click.option("--baseline", type=params.PATH, metavar="FILE", help="Gate: no worse than before.")
-@click.option("--write-baseline", type=params.PATH, metavar="FILE", help="Remember the result.")
-@click.option("--force", is_flag=True, help="Compare with a baseline of another device or set.")
+@click.option("--write-baseline", type=params.PATH, metavar="FILE", help="Remember what passed.")
+@click.option(
+    "--max-regression",
+    default=0.0,
+    show_default=True,
+    metavar="PP",
+    help="How far top-1 may be proven to fall behind the baseline.",
+)
+@click.option(
+    "--max-slowdown",
+    default=10.0,
+    show_default=True,
+    metavar="PERCENT",
+    help="How far the median latency may be proven to exceed the baseline's.",
+)
+@click.option(
+    "--latency/--no-latency",
+    default=True,
+    show_default=True,
+    help="Whether baselines hold latency, too: not on machines that others use.",
+)
+@click.option(
+    "--force", is_flag=True, help="Compare with a baseline of another device, set or network."
+)
 @click.option(
     "--ignore-class",
     type=click.IntRange(0, 255),
@@ -72,9 +77,22 @@ class _Asked:
     metavar="N",
     help="A mask value that is void too (255 always is); may be given several times.",
 )
+@click.option(
+    "--summary",
+    type=params.PATH,
+    metavar="FILE",
+    help="Append the result as Markdown, for CI: $GITHUB_STEP_SUMMARY.",
+)
 @params.output_option(required=False)
 @params.json_option
-def validate(engine: Path, data: Path, output: Path | None, as_json: bool, **asked: Any) -> int:
+def validate(
+    engine: Path,
+    data: Path,
+    output: Path | None,
+    summary: Path | None,
+    as_json: bool,
+    **asked: Any,
+) -> int:
     """Judge an engine against FP32 on the same images.
 
     Exit 0 when every gate is proved to hold, 1 when one fails or the images cannot decide.
@@ -87,11 +105,18 @@ def validate(engine: Path, data: Path, output: Path | None, as_json: bool, **ask
     if output is not None:
         artifact.check_absent(output)
     terminal = Terminal()
-    wanted = _Asked(**asked)
-    source, images = artifact.read(engine), _read_set(data, wanted)
-    found = _validate(source, images, wanted, terminal)
+    wanted = Asked(**asked)
+    try:
+        source, images = artifact.read(engine), read_set(data, wanted)
+        found = prove(source, images, wanted, terminal)
+    except EdgedenseError as error:
+        if summary is not None:
+            _append(summary, engine, {"error": error.what, "remedy": error.remedy})
+        raise
     if output is not None:
         _write(output, found, source, images, wanted)
+    if summary is not None:
+        _append(summary, engine, found.to_dict())
     if as_json:
         emit(found.to_dict())
     else:
@@ -112,9 +137,24 @@ def show(terminal: Terminal, name: str, found: dict[str, Any]) -> None:
     sqnr = found["logit_sqnr_db"]
     noise = "" if sqnr is None else f"   logit SQNR: {number(sqnr, 1)} dB"
     terminal.say(f"{what} as FP32: {percent(found['agreement'])}{noise}")
-    for reason in found["reasons"]:
+    if changed := _changed(found):
+        terminal.say(changed)
+    for reason in (*found["reasons"], *found["notes"]):
         terminal.say(f"  {reason}")
     terminal.say(f"verdict: {found['verdict'].upper()}")
+
+
+def _changed(found: dict[str, Any]) -> str | None:
+    """Answers that flipped each way, and the image on which the engine is surest and wrong."""
+    flips = found.get("flips")
+    if not flips or not flips["changed"]:
+        return None
+    said = f"other answers: {flips['changed']}, {flips['lost']} lost, {flips['gained']} gained"
+    surest = flips["examples"]["lost"][:1]
+    if surest and surest[0]["confidence"] is not None:
+        one = surest[0]
+        said += f"; the surest loss: {one['image']} ({one['label']}, now {one['engine']})"
+    return said
 
 
 def _classification(found: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -122,7 +162,16 @@ def _classification(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [
         ("top-1", percent(reference.get("top1")), percent(engine["top1"])),
         ("top-5", percent(reference.get("top5")), percent(engine["top5"])),
+        *_calibration(found),
     ]
+
+
+def _calibration(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    error = found["calibration"]
+    if error is None:
+        return []
+    before = error["reference"]["ece_pp"] if error["reference"] else None
+    return [("calibration error", percent(before), percent(error["engine"]["ece_pp"]))]
 
 
 def _segmentation(found: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -145,92 +194,12 @@ def _segmentation(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _read_set(data: Path, asked: _Asked) -> ImageSet:
-    from edgedense.validate import no_baseline
-
-    images = params.read_set(data)
-    if images.has_masks and (asked.baseline or asked.write_baseline):
-        raise no_baseline()
-    if asked.ignore_class and not images.has_masks:
-        raise InputError(
-            f"--ignore-class is for masks, and {images.source} has none", "Leave it away."
-        )
-    return images.ignoring(asked.ignore_class) if asked.ignore_class else images
-
-
-def _validate(
-    source: Artifact, images: ImageSet, asked: _Asked, terminal: Terminal
-) -> ValidateReport:
-    from edgedense import validate as stage
-    from edgedense.artifact import calibration_content
-    from edgedense.engines.reference import require_labels
-
-    require_labels(images)
-    remembered = stage.read_baseline(asked.baseline) if asked.baseline else None
-    # other processes only share the images: they would disturb the timing
-    gate = asked.min_speedup if world().first else None
-    with opened(source) as runner, joined():
-        timed = _timed(runner, source, asked, terminal) if world().first else None
-        found = stage.validate(
-            runner,
-            images,
-            params.choose_preprocess(None, source.manifest.preprocess, images),
-            reference_of(source, asked.reference),
-            stage.ValidateOptions(max_drop_pp=asked.max_drop, min_speedup=gate),
-            calibration=calibration_content(source),
-            speedup=timed.speedup if timed else None,
-            progress=terminal,
-        )
-    if remembered is not None:
-        current = _baseline(found, source, timed)
-        found = found.judged_also(stage.compare_baseline(current, remembered, force=asked.force))
-    if asked.write_baseline is not None:
-        if found.verdict == "pass":
-            stage.write_baseline(asked.write_baseline, _baseline(found, source, timed))
-            terminal.say(f"baseline: {asked.write_baseline}")
-        else:
-            terminal.say(f"no baseline written: the verdict is {found.verdict}")
-    return found
-
-
-def _timed(
-    runner: Runner, source: Artifact, asked: _Asked, terminal: Terminal
-) -> ComparisonReport | None:
-    from edgedense.benchmark import BenchmarkOptions, compare
-
-    if asked.min_speedup is None:
-        return None
-    if asked.reference is None:
-        raise InputError(
-            "--min-speedup measures against FP32 PyTorch, which needs the network",
-            "Give it with --reference MODEL.",
-        )
-    least = runner.interface.batch[0] if runner.interface.batch else 1
-    options = BenchmarkOptions(batch=least)
-    return compare(runner, fp32_of(asked.reference, source), options, progress=terminal)
-
-
-def _baseline(found: ValidateReport, source: Artifact, timed: ComparisonReport | None) -> Baseline:
-    from edgedense.benchmark import describe_device
-    from edgedense.validate import baseline_of
-
-    engine = Path(source.fact("report", "engine")).name
-    return baseline_of(
-        found,
-        device=describe_device()["name"],
-        target=source.fact("report", "target"),
-        engine_sha256=source.manifest.files[engine].sha256,
-        batch=timed.engine.batch if timed else None,
-        p50_ms=timed.engine.p50_ms if timed else None,
-    )
-
-
 def _write(
     output: Path,
     found: ValidateReport,
     source: Artifact,
     images: ImageSet,
-    asked: _Asked,
+    asked: Asked,
 ) -> None:
     from dataclasses import asdict
 
@@ -248,3 +217,14 @@ def _write(
         options={**asdict(found.gates), "ignore_class": list(asked.ignore_class)},
         preprocess=source.manifest.preprocess,
     )
+
+
+def _append(path: Path, engine: Path, found: dict[str, Any]) -> None:
+    from edgedense.artifact import disk_errors
+    from edgedense.distributed import world
+    from edgedense.validate import markdown
+
+    if not world().first:
+        return
+    with disk_errors(path), path.open("a", encoding="utf-8") as file:
+        file.write(markdown(str(engine), found))

@@ -1,4 +1,4 @@
-"""What logits say: right answers, agreement, and noise against a reference."""
+"""What logits say: right answers, agreement, noise and divergence against a reference."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+Doubles = NDArray[np.float64]
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -66,6 +67,53 @@ def logit_sqnr_db(reference: Floats, logits: Floats) -> float | None:
     return sqnr_db(signal, noise)
 
 
+def divergence(reference: Floats, logits: Floats) -> Doubles:
+    """KL(reference || logits) of the softmax of each row of logits (N, classes): nats, (N,).
+
+    What is lost, on average, by coding with the second network's probabilities what the first's
+    say; 0 where both agree. Source: Kullback and Leibler, Annals of Mathematical Statistics 22
+    (1951) 79-86. NaN in rows that hold NaN or infinity.
+    """
+    found = [
+        np.sum(np.exp(p) * (p - q), axis=1)
+        for p, q in zip(_log_softmax(reference), _log_softmax(logits), strict=True)
+    ]
+    return _not_negative(found)
+
+
+def label_divergence(reference: Floats, logits: Floats) -> Doubles:
+    """The same for independent labels, each by sigmoid: summed over a row's labels, (N,)."""
+    found = []
+    for part in _parts(len(reference)):
+        p, q = reference[part].astype(np.float64), logits[part].astype(np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):
+            yes = 1 / (1 + np.exp(-p))
+            cost = np.logaddexp(0, q) - yes * q - (np.logaddexp(0, p) - yes * p)
+        found.append(np.where(np.isfinite(p) & np.isfinite(q), cost, np.nan).sum(axis=1))
+    return _not_negative(found)
+
+
+def margins(logits: Floats, classes: Ints) -> Doubles:
+    """How far the logit of ``classes`` (N,) is above the largest other one of its row: (N,).
+
+    Negative where another class is named. Errors: ValueError for fewer than two classes.
+    """
+    if logits.shape[1] < 2:
+        raise ValueError("a margin needs two classes")
+    others = logits.astype(np.float64)
+    rows = np.arange(len(logits))
+    own = others[rows, classes]
+    others[rows, classes] = -np.inf
+    found: Doubles = own - others.max(axis=1)
+    return found
+
+
+def confidences(logits: Floats) -> Doubles:
+    """Softmax probability of the largest of each row of logits (N, classes): (N,)."""
+    found = [np.exp(part.max(axis=1)) for part in _log_softmax(logits)]
+    return np.concatenate(found) if found else np.zeros(0)
+
+
 def sqnr_db(signal: float, noise: float) -> float | None:
     """10 * log10(signal / noise) of two energies, at most SQNR_CAP_DB.
 
@@ -74,6 +122,19 @@ def sqnr_db(signal: float, noise: float) -> float | None:
     if signal == 0 or not (math.isfinite(signal) and math.isfinite(noise)):
         return None
     return min(SQNR_CAP_DB, 10 * math.log10(signal / noise)) if noise else SQNR_CAP_DB
+
+
+def _log_softmax(logits: Floats) -> Iterator[Doubles]:
+    for part in _parts(len(logits)):
+        rows = logits[part].astype(np.float64)
+        with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, as it should be
+            shifted = rows - rows.max(axis=1, keepdims=True)
+            yield shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def _not_negative(parts: list[Doubles]) -> Doubles:
+    """Rounding must not make a divergence negative; NaN stays."""
+    return np.maximum(np.concatenate(parts), 0.0) if parts else np.zeros(0)
 
 
 def _parts(rows: int) -> Iterator[slice]:

@@ -124,6 +124,19 @@ def bootstrap_drop(
     return Estimate(float(before - after), float(low), float(high))
 
 
+def bootstrap_mean(
+    values: Doubles, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Estimate:
+    """Mean of one value an image (N,), with a percentile interval over resampled images."""
+    random = np.random.default_rng(seed)
+    means = []
+    for start in range(0, resamples, _DRAWS_AT_ONCE):
+        size = (min(_DRAWS_AT_ONCE, resamples - start), len(values))
+        means.append(values[random.integers(0, len(values), size=size)].mean(axis=1))
+    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(float(values.mean()), float(low), float(high))
+
+
 def images_to_separate(drop: Estimate, images: int, margin: float) -> int | None:
     """About how many images would take ``margin`` out of the interval of ``drop``.
 

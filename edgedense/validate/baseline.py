@@ -7,66 +7,119 @@ on the same images pair by pair, without its logits.
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgedense import artifact
 from edgedense.errors import InputError
-from edgedense.stats import PairedCounts, paired_difference
-from edgedense.validate.judge import Judgement, combine
+from edgedense.stats import Estimate
 from edgedense.validate.measure import Measurement
 from edgedense.validate.report import ValidateReport
 
-FORMAT = "edgedense-baseline/1"
+if TYPE_CHECKING:
+    from edgedense.engines.cuda import Gpu
+
+FORMAT = "edgedense-baseline/2"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What was measured, and where.
+
+    ``device`` is the board, or the processor of other machines; ``gpu`` and ``sm`` (87 is 8.7) are
+    None for an engine of a CPU.
+    ``power_mode`` is a Jetson's. ``network`` names layers, outputs and input.
+    """
+
+    device: str
+    target: str
+    precision: str
+    network: str
+    engine_sha256: str
+    gpu: str | None = None
+    sm: int | None = None
+    power_mode: str | None = None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median latency in ms of a call with ``batch`` images, with its 95 % interval.
+
+    ``stable`` is the benchmark's word on whether it can be held against that of another day.
+    """
+
+    batch: int
+    p50_ms: float
+    p50_ci95_ms: tuple[float, float]
+    stable: bool = True
+
+    @property
+    def estimate(self) -> Estimate:
+        """The same as an estimate."""
+        return Estimate(self.p50_ms, *self.p50_ci95_ms)
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What an engine reached, on which device and which images.
+    """What an engine reached on which images.
 
     ``set_sha256`` is over the sorted (content, label) of the labelled images; ``correct`` holds
     one bit for each of them in that order, packed and in hex. Shares are in percent.
     """
 
-    device: str
-    target: str
-    engine_sha256: str
+    identity: Identity
     set_sha256: str
     samples: int
     correct: str
     top1: float | None
     agreement: float | None
     logit_sqnr_db: float | None
-    batch: int | None = None
-    p50_ms: float | None = None
+    timing: Timing | None = None
     format: str = FORMAT
 
+    @property
+    def answers(self) -> NDArray[np.bool_]:
+        """Whether each image was answered rightly (samples,), in the order of ``set_sha256``."""
+        packed = np.frombuffer(bytes.fromhex(self.correct), dtype=np.uint8)
+        return np.unpackbits(packed, count=self.samples).astype(np.bool_)
 
-@dataclass(frozen=True)
-class BaselineTolerance:
-    """How far an engine may fall behind its baseline.
 
-    ``drop_pp``: a fall in top-1 fails only where its whole 95 % interval exceeds this.
-    ``latency_percent``: how much p50 may grow, on the same device.
+def identity_of(
+    engine: artifact.Artifact, device: Mapping[str, Any], gpu: Gpu | None = None
+) -> Identity:
+    """Who an engine artifact is, on a ``device`` (see ``edgedense.benchmark.describe_device``).
+
+    ``gpu`` is the one that it runs on; None takes the one that it was built on, if any.
+    Errors: InputError where the manifest lacks what tells it.
     """
-
-    drop_pp: float = 0.0
-    latency_percent: float = 10.0
+    report, model = engine.manifest.report, engine.manifest.model
+    payload = Path(engine.fact("report", "engine")).name
+    if payload not in engine.manifest.files:
+        raise InputError(
+            f"{engine.path}: payload {payload} is missing", "Make the engine again: build-engine."
+        )
+    return Identity(
+        device=device["name"],
+        target=engine.fact("report", "target"),
+        precision=engine.fact("report", "precision"),
+        network=_network(model, engine.manifest.interface),
+        engine_sha256=engine.manifest.files[payload].sha256,
+        gpu=gpu.name if gpu else report.get("gpu"),
+        sm=gpu.sm if gpu else report.get("sm"),
+        power_mode=device.get("power_mode"),
+    )
 
 
 def baseline_of(
-    report: ValidateReport,
-    *,
-    device: str,
-    target: str,
-    engine_sha256: str,
-    batch: int | None = None,
-    p50_ms: float | None = None,
+    report: ValidateReport, identity: Identity, timing: Timing | None = None
 ) -> Baseline:
-    """What to remember of a report; ``batch`` and ``p50_ms`` where latency was measured too.
+    """What to remember of a report; ``timing`` where latency was measured too.
 
     Errors: InputError for segmentation.
     """
@@ -75,17 +128,14 @@ def baseline_of(
         raise no_baseline()
     order, digest = _order(measured)
     return Baseline(
-        device=device,
-        target=target,
-        engine_sha256=engine_sha256,
+        identity=identity,
         set_sha256=digest,
         samples=len(order),
         correct=np.packbits(measured.engine_correct[order]).tobytes().hex(),
         top1=measured.engine.top1,
         agreement=report.agreement,
         logit_sqnr_db=report.logit_sqnr_db,
-        batch=batch,
-        p50_ms=p50_ms,
+        timing=timing,
     )
 
 
@@ -109,47 +159,41 @@ def read_baseline(path: Path) -> Baseline:
     remedy = "Write it again with --write-baseline FILE."
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        baseline = Baseline(**raw)
-        bits = 8 * len(bytes.fromhex(baseline.correct))
-        whole = baseline.samples <= bits < baseline.samples + 8
-        timed = baseline.p50_ms is None or float(baseline.p50_ms) > 0
+        if isinstance(raw, dict) and raw.get("format", FORMAT) != FORMAT:
+            raise InputError(f"baseline {path}: format {raw['format']!r}, not {FORMAT!r}", remedy)
+        baseline = _parsed(raw)
     except OSError as error:
         raise InputError(f"baseline {path}: {error.strerror}", remedy) from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"baseline {path} is damaged ({error})", remedy) from error
-    if baseline.format != FORMAT:
-        raise InputError(f"baseline {path}: format {baseline.format!r}, not {FORMAT!r}", remedy)
-    if not (whole and timed):
-        raise InputError(f"baseline {path} is damaged (samples, answers or latency)", remedy)
     return baseline
 
 
-def compare_baseline(
-    current: Baseline,
-    baseline: Baseline,
-    tolerance: BaselineTolerance | None = None,
-    *,
-    force: bool = False,
-) -> Judgement:
-    """Whether an engine fell behind its baseline, in accuracy (paired) or latency.
+def _parsed(raw: dict[str, Any]) -> Baseline:
+    timing = raw.pop("timing", None)
+    if timing is not None:
+        low, high = timing.pop("p50_ci95_ms")
+        timing = Timing(p50_ci95_ms=(float(low), float(high)), **timing)
+        if not 0 < low <= float(timing.p50_ms) <= high < math.inf:
+            raise ValueError("latency")
+    baseline = Baseline(identity=Identity(**raw.pop("identity")), timing=timing, **raw)
+    bits = 8 * len(bytes.fromhex(baseline.correct))
+    if not baseline.samples <= bits < baseline.samples + 8:
+        raise ValueError("samples and answers")
+    return baseline
 
-    Errors: InputError where device, target or images differ; with ``force`` what can still be
-    compared is compared, and the reasons say what was not.
-    """
-    tolerance = tolerance or BaselineTolerance()
-    differing = _differing(current, baseline)
-    if differing and not force:
-        raise InputError(
-            f"the baseline is for another {' and another '.join(differing)}: "
-            + "; ".join(differing.values()),
-            "Compare like with like, or write a new one with --write-baseline FILE.",
-        )
-    return combine(
-        [
-            _judge_accuracy(current, baseline, tolerance.drop_pp),
-            _judge_latency(current, baseline, tolerance.latency_percent),
-        ]
-    )
+
+def _network(model: Mapping[str, Any], interface: Mapping[str, Any]) -> str:
+    spec = model.get("spec") or {}
+    blocks = spec.get("blocks") or [
+        *spec.get("down", ()),
+        spec.get("middle", ()),
+        *spec.get("up", ()),
+    ]
+    layers = "-".join(str(len(block)) for block in blocks)
+    shapes = (interface.get("input_shape") or (), interface.get("output_shape") or ())
+    taken, given = ("x".join(map(str, shape)) for shape in shapes)
+    return f"DenseNet {layers}, {taken} to {given}"
 
 
 def _order(measured: Measurement) -> tuple[list[int], str]:
@@ -158,48 +202,3 @@ def _order(measured: Measurement) -> tuple[list[int], str]:
     keys = [(measured.content[row], int(measured.labels[row])) for row in known]
     order = sorted(range(len(keys)), key=lambda position: keys[position])
     return order, artifact.sha256_json([keys[position] for position in order])
-
-
-def _differing(current: Baseline, baseline: Baseline) -> dict[str, str]:
-    pairs = {
-        "device": (baseline.device, current.device),
-        "target": (baseline.target, current.target),
-        "evaluation set": (baseline.set_sha256[:12], current.set_sha256[:12]),
-    }
-    return {what: f"{was} then, {now} now" for what, (was, now) in pairs.items() if was != now}
-
-
-def _judge_accuracy(current: Baseline, baseline: Baseline, tolerance_pp: float) -> Judgement:
-    if current.set_sha256 != baseline.set_sha256:
-        return Judgement("inconclusive", ("Baseline: other images, so accuracy was not compared.",))
-    if not current.samples:
-        return Judgement("inconclusive", ("Baseline: no labels, so accuracy was not compared.",))
-    counts = PairedCounts.of(_answers(baseline), _answers(current))
-    drop = paired_difference(counts).scaled(100)
-    said = (
-        f"Baseline: top-1 drop since then {drop.value:.2f} pp, "
-        f"95 % interval [{drop.low:.2f}, {drop.high:.2f}] pp"
-    )
-    if drop.low > tolerance_pp:
-        return Judgement("fail", (f"{said}: a regression (tolerance {tolerance_pp:g} pp).",))
-    return Judgement("pass", (f"{said}: no proven regression (tolerance {tolerance_pp:g} pp).",))
-
-
-def _answers(baseline: Baseline) -> NDArray[np.bool_]:
-    packed = np.frombuffer(bytes.fromhex(baseline.correct), dtype=np.uint8)
-    return np.unpackbits(packed, count=baseline.samples).astype(np.bool_)
-
-
-def _judge_latency(current: Baseline, baseline: Baseline, tolerance_percent: float) -> Judgement:
-    if current.p50_ms is None or baseline.p50_ms is None:
-        return Judgement("pass", ())
-    if (current.device, current.batch) != (baseline.device, baseline.batch):
-        return Judgement("pass", ("Baseline: other device or batch, so latency was not compared.",))
-    change = 100 * (current.p50_ms / baseline.p50_ms - 1)
-    said = (
-        f"Baseline: p50 {baseline.p50_ms:.3f} ms then, {current.p50_ms:.3f} ms now "
-        f"({change:+.1f} %)"
-    )
-    if change > tolerance_percent:
-        return Judgement("fail", (f"{said}: a regression (tolerance {tolerance_percent:g} %).",))
-    return Judgement("pass", (f"{said}: within {tolerance_percent:g} %.",))

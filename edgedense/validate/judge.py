@@ -12,6 +12,7 @@ from edgedense.stats import (
     PairedCounts,
     images_to_decide,
     images_to_separate,
+    newcombe_difference,
     paired_difference,
 )
 from edgedense.validate.measure import Measurement
@@ -75,7 +76,10 @@ def combine(judgements: Iterable[Judgement]) -> Judgement:
 
 
 def judge_drop(counts: PairedCounts | None, max_drop_pp: float, why_none: str = "") -> Judgement:
-    """Non-inferiority: the upper end of the drop's interval must not exceed ``max_drop_pp``."""
+    """Non-inferiority: the upper end of the drop's interval must not exceed ``max_drop_pp``.
+
+    The interval is Tango's; where Newcombe's would say something else, that is told.
+    """
     if counts is None:
         return Judgement("inconclusive", (f"The top-1 drop is unknown: {why_none}.",))
     drop = paired_difference(counts).scaled(100)
@@ -83,18 +87,42 @@ def judge_drop(counts: PairedCounts | None, max_drop_pp: float, why_none: str = 
         f"Top-1 drop {drop.value:.2f} pp on {counts.n:,} images, "
         f"95 % interval [{drop.low:.2f}, {drop.high:.2f}] pp"
     )
-    if drop.high <= max_drop_pp:
-        return Judgement("pass", (f"{said}: within the allowed {max_drop_pp:g} pp.",))
-    if drop.low > max_drop_pp:
-        return Judgement("fail", (f"{said}: more than the allowed {max_drop_pp:g} pp.",))
-    needed = images_to_decide(counts, max_drop_pp / 100)
+    verdict = _side(drop, max_drop_pp)
+    ending = {
+        "pass": f"within the allowed {max_drop_pp:g} pp",
+        "fail": f"more than the allowed {max_drop_pp:g} pp",
+        "inconclusive": _open(counts, max_drop_pp, over=drop.value > max_drop_pp),
+    }[verdict]
     return Judgement(
-        "inconclusive",
-        (
-            f"{said}: it reaches over the allowed {max_drop_pp:g} pp, "
-            f"so {counts.n:,} images cannot decide; "
-            f"{_advice(needed, over=drop.value > max_drop_pp)}.",
-        ),
+        verdict, (f"{said}: {ending}.", *_second_opinion(counts, max_drop_pp, verdict))
+    )
+
+
+def _side(drop: Estimate, most: float) -> Verdict:
+    if drop.high <= most:
+        return "pass"
+    return "fail" if drop.low > most else "inconclusive"
+
+
+def _open(counts: PairedCounts, max_drop_pp: float, *, over: bool) -> str:
+    needed = images_to_decide(counts, max_drop_pp / 100)
+    return (
+        f"it reaches over the allowed {max_drop_pp:g} pp, so {counts.n:,} images cannot decide; "
+        f"{_advice(needed, over=over)}"
+    )
+
+
+def _second_opinion(counts: PairedCounts, max_drop_pp: float, verdict: Verdict) -> tuple[str, ...]:
+    """What Newcombe's interval would have said, where that is another verdict."""
+    if counts.both is None:
+        return ()
+    drop = newcombe_difference(counts).scaled(100)
+    other = _side(drop, max_drop_pp)
+    if other == verdict:
+        return ()
+    return (
+        f"Newcombe's interval [{drop.low:.2f}, {drop.high:.2f}] pp would say {other}: "
+        "a close case; Tango's decides.",
     )
 
 
@@ -109,10 +137,10 @@ def judge_miou_drop(drop: Estimate | None, images: int, max_drop_pp: float) -> J
     if images < FEWEST_IMAGES:
         why = f"fewer than {FEWEST_IMAGES} images with masks cannot tell how sure it is"
         return Judgement("inconclusive", (f"{said}: {why}.",))
-    if drop.high <= max_drop_pp:
-        return Judgement("pass", (f"{said}: within the allowed {max_drop_pp:g} pp.",))
-    if drop.low > max_drop_pp:
-        return Judgement("fail", (f"{said}: more than the allowed {max_drop_pp:g} pp.",))
+    verdict = _side(drop, max_drop_pp)
+    if verdict != "inconclusive":
+        where = "within" if verdict == "pass" else "more than"
+        return Judgement(verdict, (f"{said}: {where} the allowed {max_drop_pp:g} pp.",))
     needed = images_to_separate(drop, images, max_drop_pp)
     advice = "no number would" if needed is None else f"about {needed:,} like these would"
     return Judgement(

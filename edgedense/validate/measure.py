@@ -16,6 +16,7 @@ from edgedense.distributed import gather_rows, share
 from edgedense.engines.reference import RecordedReference, check_finite, infer
 from edgedense.engines.runner import Floats, Runner
 from edgedense.progress import SILENT, Progress
+from edgedense.validate import evidence
 from edgedense.validate.fit import check_fit, refuse_calibration_images
 
 Bools = NDArray[np.bool_]
@@ -45,12 +46,17 @@ class Measurement:
 
     ``content`` SHA-256 of the decoded pixels (N); ``labels`` (N,), -1 where unknown;
     ``engine_logits`` and ``reference_logits`` float32 (N, classes), the latter None without one.
+    ``names`` of the images and ``class_names`` may be empty; ``activation`` is what the trained
+    network applies to its logits.
     """
 
     content: tuple[str, ...]
     labels: NDArray[np.int64]
     engine_logits: Floats
     reference_logits: Floats | None
+    names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    activation: str = "none"
 
     @property
     def task(self) -> Literal["classification"]:
@@ -111,11 +117,17 @@ class Measurement:
         return None if self.counts is None else stats.paired_difference(self.counts).scaled(100)
 
     @cached_property
-    def agreement(self) -> float | None:
-        """Percent of images where engine and reference name the same class."""
+    def agreement_interval(self) -> stats.Estimate | None:
+        """Percent of images where engine and reference name the same class, with Wilson's 95 %."""
         if self.reference_logits is None:
             return None
-        return 100 * float(np.mean(stats.agreeing(self.engine_logits, self.reference_logits)))
+        same = int(np.count_nonzero(stats.agreeing(self.engine_logits, self.reference_logits)))
+        return stats.wilson(same, self.samples).scaled(100)
+
+    @property
+    def agreement(self) -> float | None:
+        """The same without its interval."""
+        return self.agreement_interval.value if self.agreement_interval else None
 
     @cached_property
     def logit_sqnr_db(self) -> float | None:
@@ -124,15 +136,27 @@ class Measurement:
             return None
         return stats.logit_sqnr_db(self.reference_logits, self.engine_logits)
 
+    @cached_property
     def details(self) -> dict[str, Any]:
         """What only classification has to tell, as plain JSON values."""
-        counts = self.counts
+        counts, agreement = self.counts, self.agreement_interval
+        newcombe = stats.newcombe_difference(counts).scaled(100) if counts else None
         return {
             "labelled": int(np.count_nonzero(self.labelled)),
             "lost": counts.lost if counts else None,
             "gained": counts.gained if counts else None,
             "mcnemar_p": stats.mcnemar_p(counts) if counts else None,
+            "mcnemar_mid_p": stats.mcnemar_mid_p(counts) if counts else None,
+            "drop_newcombe_ci95": list(newcombe.interval) if newcombe else None,
+            "agreement_ci95": list(agreement.interval) if agreement else None,
+            **self._beside_the_reference(),
+            "calibration": self._calibration(),
         }
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Plain sentences on what deserves a look, whatever the verdict."""
+        return evidence.notes(self.details, self.activation, self.engine_logits.shape[1])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The raw samples, to be kept."""
@@ -143,7 +167,32 @@ class Measurement:
         }
         if self.reference_logits is not None:
             found["reference_logits"] = self.reference_logits
+        if self.names:
+            found["names"] = np.array(self.names, np.str_)
         return found
+
+    def _beside_the_reference(self) -> dict[str, Any]:
+        """Divergence, margins, flips and classes; all None without a reference."""
+        reference, engine, known = self.reference_logits, self.engine_logits, self.labelled
+        if reference is None:
+            return dict.fromkeys(("kl_nats", "kl_max_nats", "margin", "flips", "classes"))
+        classes = None
+        if self.reference_correct is not None and known.any():
+            right = (self.reference_correct, self.engine_correct)
+            classes = evidence.per_class(self.labels[known], *right, self.class_names)
+        return {
+            **evidence.divergences(reference, engine, self.activation),
+            "margin": evidence.margin_change(reference, engine),
+            "flips": evidence.flips(self.names, self.labels, reference, engine, self.class_names),
+            "classes": classes,
+        }
+
+    def _calibration(self) -> dict[str, Any] | None:
+        known, reference = self.labelled, self.reference_logits
+        before = None if reference is None else reference[known]
+        return evidence.calibration(
+            self.labels[known], before, self.engine_logits[known], self.activation
+        )
 
     def _accuracy(self, logits: Floats) -> Accuracy:
         labels = self.labels[self.labelled]
@@ -204,6 +253,9 @@ def measure(
         labels=whole["labels"],
         engine_logits=whole["engine_logits"],
         reference_logits=whole.get("reference_logits"),
+        names=tuple(item.name for item in images.items),
+        class_names=images.class_names,
+        activation=engine.interface.activation,
     )
 
 

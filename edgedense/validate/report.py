@@ -10,8 +10,16 @@ from typing import Any
 import numpy as np
 
 from edgedense import artifact, stats
-from edgedense.validate.judge import Gates, Judgement, Measured, Verdict, combine
+from edgedense.validate.judge import (
+    Gates,
+    Judgement,
+    Measured,
+    Verdict,
+    combine,
+    judge_speedup,
+)
 from edgedense.validate.measure import Accuracy
+from edgedense.validate.plan import Plan
 from edgedense.validate.segmentation import Segmentation
 
 PREDICTIONS_FILE = "predictions.npz"
@@ -21,7 +29,8 @@ PREDICTIONS_FILE = "predictions.npz"
 class ValidateReport:
     """A measurement, its judgement, and the gates that it was held against.
 
-    Shares are in percent, differences in percentage points (pp), SQNR in dB.
+    Shares are in percent, differences in percentage points (pp), SQNR in dB. ``plan`` is what the
+    set could show at all, told before the engine ran; None for segmentation or without a gate.
     """
 
     engine_name: str
@@ -30,6 +39,7 @@ class ValidateReport:
     gates: Gates
     judgement: Judgement
     speedup: stats.Estimate | None = None
+    plan: Plan | None = None
 
     @property
     def samples(self) -> int:
@@ -79,6 +89,16 @@ class ValidateReport:
         """0 where every gate is proved to hold, else 1: what is inconclusive has not passed."""
         return 0 if self.verdict == "pass" else 1
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Plain sentences on what deserves a look, whatever the verdict."""
+        return self.measured.notes
+
+    def sped_up(self, speedup: stats.Estimate, least: float) -> ValidateReport:
+        """The same report with a speed-up that was measured since, held against ``least``."""
+        judged = self.judged_also(judge_speedup(speedup, least))
+        return replace(judged, gates=replace(self.gates, min_speedup=least), speedup=speedup)
+
     def judged_also(self, judgement: Judgement) -> ValidateReport:
         """The same report with one more judgement, such as that against a baseline."""
         return replace(self, judgement=combine([self.judgement, judgement]))
@@ -95,12 +115,14 @@ class ValidateReport:
             "engine": self.engine.to_dict(),
             "drop_pp": drop.value if drop else None,
             "drop_ci95": list(drop.interval) if drop else None,
-            **self.measured.details(),
+            **self.measured.details,
             "agreement": self.agreement,
             "logit_sqnr_db": self.logit_sqnr_db,
             "not_finite": self.measured.not_finite,
             "max_drop_pp": self.gates.max_drop_pp,
             "min_speedup": self.gates.min_speedup,
+            "plan": self.plan.to_dict() if self.plan else None,
+            "notes": list(self.notes),
             "verdict": self.verdict,
             "reasons": list(self.reasons),
         }

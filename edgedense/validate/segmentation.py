@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgedense import stats
 
+MOST_WORST = 5
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -110,8 +111,18 @@ class SegmentationMeasurement:
         return drop.scaled(100)
 
     @cached_property
+    def agreement_interval(self) -> stats.Estimate | None:
+        """Percent of pixels to which engine and reference give the same class, with its interval.
+
+        By a bootstrap over images: pixels of one image are no independent samples.
+        """
+        if self.agreeing is None:
+            return None
+        return stats.bootstrap_mean(100 * self.agreeing / self.pixels)
+
+    @property
     def agreement(self) -> float | None:
-        """Percent of pixels to which engine and reference give the same class."""
+        """The same without its interval."""
         if self.agreeing is None:
             return None
         return 100 * int(self.agreeing.sum()) / (self.samples * self.pixels)
@@ -123,15 +134,23 @@ class SegmentationMeasurement:
             return None
         return stats.sqnr_db(float(self.signal.sum()), float(self.noise.sum()))
 
+    @cached_property
     def details(self) -> dict[str, Any]:
         """What only segmentation has to tell, as plain JSON values."""
-        drop = self.pixel_accuracy_drop
+        drop, agreement = self.pixel_accuracy_drop, self.agreement_interval
         return {
             "judged": self.judged,
             "pixel_accuracy_drop_pp": drop.value if drop else None,
             "pixel_accuracy_drop_ci95": list(drop.interval) if drop else None,
+            "agreement_ci95": list(agreement.interval) if agreement else None,
             "void": list(self.void),
+            "classes": {"worst": self._worst_classes()} if self.reference else None,
         }
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Plain sentences on what deserves a look, whatever the verdict."""
+        return ()
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The raw counts, to be kept."""
@@ -147,6 +166,23 @@ class SegmentationMeasurement:
             "noise": self.noise,
         }
         return {name: array for name, array in found.items() if array is not None}
+
+    def _worst_classes(self) -> list[dict[str, Any]]:
+        """Classes that lost most IoU, each with a paired bootstrap interval (not adjusted)."""
+        pixels = self.reference_pixels
+        if pixels is None:
+            return []
+        before, after = (100 * stats.iou(p.sum(axis=0)) for p in (pixels, self.engine_pixels))
+        drops = np.nan_to_num(before - after)
+        drops[[k for k in self.void if k < len(drops)]] = 0.0
+        found = []
+        for k in [int(k) for k in np.argsort(-drops, kind="stable") if drops[k] > 0][:MOST_WORST]:
+            own = (pixels[:, :, k : k + 1], self.engine_pixels[:, :, k : k + 1])
+            interval = stats.bootstrap_drop(*own, stats.mean_iou).scaled(100).interval
+            row = {"reference_iou": float(before[k]), "engine_iou": float(after[k])}
+            drop = {"drop_pp": float(drops[k]), "drop_ci95": list(interval)}
+            found.append({"class": self.class_names[k], **row, **drop})
+        return found
 
     def _segmentation(self, pixels: Ints) -> Segmentation:
         total = pixels.sum(axis=0)

@@ -14,6 +14,7 @@ from edgedense.stats import Estimate
 from edgedense.validate.judge import Gates, judge, judge_speedup
 from edgedense.validate.masks import measure_segmentation
 from edgedense.validate.measure import measure
+from edgedense.validate.plan import Plan, plan
 from edgedense.validate.report import ValidateReport
 
 
@@ -63,6 +64,7 @@ def validate(
 
     Images with labels for a classifier, with masks for a segmentation network. ``reference`` is
     the FP32 model or what it recorded (no torch needed); None leaves accuracy and a baseline only.
+    Before it runs anything it says which drops the set can show at all.
     ``calibration`` are content hashes that must not turn up in ``images``. ``speedup`` is what an
     interleaved benchmark measured. Errors: InputError as in
     :func:`edgedense.validate.measure`, and where a speed-up is asked but was not measured.
@@ -70,6 +72,9 @@ def validate(
     options = options or ValidateOptions()
     if options.min_speedup is not None:
         judge_speedup(speedup, options.min_speedup)  # before minutes of work, not after
+    foreseen = _plan(images, reference, options)
+    for sentence in foreseen.sentences if foreseen else ():
+        progress.say(f"  {sentence}")
     run = measure_segmentation if is_dense(engine.interface) else measure
     measured = run(
         engine,
@@ -87,4 +92,15 @@ def validate(
         gates=options.gates,
         judgement=judge(measured, options.gates, speedup),
         speedup=speedup,
+        plan=foreseen,
     )
+
+
+def _plan(
+    images: ImageSet, reference: Runner | RecordedReference | None, options: ValidateOptions
+) -> Plan | None:
+    """What the labelled images can show; None where nothing of the kind will be judged."""
+    labelled = int((images.labels >= 0).sum())
+    if options.max_drop_pp is None or reference is None or not labelled:
+        return None
+    return plan(labelled, options.max_drop_pp)

@@ -1,10 +1,21 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edgedense.stats import SQNR_CAP_DB, agreeing, finite_rows, logit_sqnr_db, top_k
+from edgedense.stats import (
+    SQNR_CAP_DB,
+    agreeing,
+    confidences,
+    divergence,
+    finite_rows,
+    label_divergence,
+    logit_sqnr_db,
+    margins,
+    top_k,
+)
 from edgedense.stats.logits import ROWS_AT_ONCE
 
 LOGITS = hnp.arrays(
@@ -71,3 +82,49 @@ def test_sqnr_of_equal_logits_is_capped_and_of_broken_ones_unknown():
     assert logit_sqnr_db(logits, broken) is None
     assert logit_sqnr_db(broken, logits) is None
     assert logit_sqnr_db(0 * logits, logits) is None
+
+
+def pair_of_logits(n=50, classes=6, scale=1.0):
+    random = np.random.default_rng(5)
+    first = 4 * random.normal(size=(n, classes)).astype(np.float32)
+    return first, first + scale * random.normal(size=first.shape).astype(np.float32)
+
+
+def test_divergence_is_torchs():
+    first, second = (torch.from_numpy(part).double() for part in pair_of_logits())
+    logs = [torch.log_softmax(part, 1) for part in (first, second)]
+    expected = torch.nn.functional.kl_div(logs[1], logs[0], reduction="none", log_target=True)
+    found = divergence(first.float().numpy(), second.float().numpy())
+    np.testing.assert_allclose(found, expected.sum(1).numpy(), rtol=1e-10)
+
+
+def test_label_divergence_is_torchs():
+    first, second = (torch.from_numpy(part).double() for part in pair_of_logits())
+    said = [torch.distributions.Bernoulli(logits=part) for part in (first, second)]
+    expected = torch.distributions.kl_divergence(*said).sum(1)
+    found = label_divergence(first.float().numpy(), second.float().numpy())
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("of", [divergence, label_divergence])
+def test_divergence_of_equal_huge_and_broken_logits(of):
+    first, _ = pair_of_logits()
+    assert (of(first, first) < 1e-12).all()
+    huge = np.array([[3e38, -3e38]], np.float32)
+    assert of(huge, huge).tolist() == [0.0]
+    broken = np.array([[np.nan, 0], [np.inf, 0], [1, 0]], np.float32)
+    assert np.isnan(of(np.zeros_like(broken), broken)).tolist() == [True, True, False]
+    assert of(first[:0], first[:0]).shape == (0,)
+
+
+def test_margins_by_hand():
+    logits = np.array([[3, 1, 2], [0, 5, 5], [1, 2, 4]], np.float32)
+    assert margins(logits, np.array([0, 1, 0])).tolist() == [1.0, 0.0, -3.0]
+    with pytest.raises(ValueError, match="two classes"):
+        margins(logits[:, :1], np.zeros(3, np.int64))
+
+
+def test_confidences_are_softmaxs_largest():
+    first, _ = pair_of_logits(n=ROWS_AT_ONCE + 3)
+    expected = torch.softmax(torch.from_numpy(first).double(), 1).max(1).values.numpy()
+    np.testing.assert_allclose(confidences(first), expected, rtol=1e-12)

@@ -10,7 +10,9 @@ from edgedense.stats import (
     Estimate,
     PairedCounts,
     images_to_decide,
+    mcnemar_mid_p,
     mcnemar_p,
+    newcombe_difference,
     paired_difference,
     wilson,
 )
@@ -31,7 +33,28 @@ PUBLISHED = [
     ("Fagerland et al. 2014, Bentur 2009", (1, 1, 7, 12), 0.95, (-0.517, -0.026), 3),
     ("Fagerland et al. 2017, Cavo 2012", (59, 6, 16, 80), 0.95, (-0.1240, -0.0054), 4),
     ("PropCIs::scoreci.mp(25, 28, 618)", (565, 28, 25, 0), 0.90, (-0.0148, 0.0247), 4),
+    ("Tang, Tang and Chan 2010", (8, 3, 1, 2), 0.95, (-0.1670, 0.4327), 4),
+    ("Chang 2024, Ezra 2010", (7, 25, 2, 68), 0.95, (0.139, 0.321), 3),
 ]
+# the same form; figures as in the tests of the R packages ratesci and contingencytables, and in
+# Altman et al., Statistics with Confidence (2000), table 6.2, by way of biostatUZH
+PUBLISHED_NEWCOMBE = [
+    ("Newcombe 1998, method 10", (20, 12, 2, 16), (0.0562, 0.3292), 4),
+    ("Fagerland et al. 2014, Bentur 2009", (1, 1, 7, 12), (-0.507, -0.026), 3),
+    ("Fagerland et al. 2017, Cavo 2012", (59, 6, 16, 80), (-0.1186, -0.0046), 4),
+    ("Tang, Tang and Chan 2010", (8, 3, 1, 2), (-0.1574, 0.4136), 4),
+    ("Chang 2024, Ezra 2010", (7, 25, 2, 68), (0.133, 0.318), 3),
+    ("Altman et al. 2000", (14, 5, 0, 22), (0.011, 0.226), 3),
+]
+# Fagerland, Lydersen and Laake 2013 and 2017: (table, exact p, mid-p, decimals)
+PUBLISHED_MCNEMAR = [
+    ((1, 1, 7, 12), 0.070, 0.039, 3),
+    ((59, 6, 16, 80), 0.052479, 0.034690, 6),
+]
+
+
+def whole(table: tuple[int, int, int, int]) -> PairedCounts:
+    return PairedCounts(sum(table), table[1], table[2], table[0])
 
 
 @pytest.mark.parametrize(("source", "table", "level", "expected", "decimals"), PUBLISHED)
@@ -40,6 +63,37 @@ def test_tango_matches_published_examples(source, table, level, expected, decima
     found = paired_difference(counts, level)
     assert (round(found.low, decimals), round(found.high, decimals)) == expected, source
     assert found.value == (table[1] - table[2]) / sum(table)
+
+
+@pytest.mark.parametrize(("source", "table", "expected", "decimals"), PUBLISHED_NEWCOMBE)
+def test_newcombe_matches_published_examples(source, table, expected, decimals):
+    found = newcombe_difference(whole(table))
+    assert (round(found.low, decimals), round(found.high, decimals)) == expected, source
+
+
+@pytest.mark.parametrize(("both", "sign"), [(30, 0), (45, 1), (10, -1)])
+def test_newcombe_is_square_and_add_of_wilson_narrowed_by_correlation(both, sign):
+    # 60 and 50 of 100 are right; independent with 30 right in both
+    table = PairedCounts(100, 60 - both, 50 - both, both)
+    first, second = wilson(60, 100), wilson(50, 100)
+    apart = table.drop - np.hypot(first.value - first.low, second.high - second.value)
+    off = newcombe_difference(table).low - apart
+    assert abs(off) < 1e-12 if sign == 0 else np.sign(off) == sign
+
+
+@given(tables(), st.integers(0, 3000))
+def test_newcombe_brackets_the_difference_and_mirrors(counts, both):
+    both = min(both, counts.n - counts.lost - counts.gained)
+    found = newcombe_difference(PairedCounts(counts.n, counts.lost, counts.gained, both))
+    mirrored = newcombe_difference(PairedCounts(counts.n, counts.gained, counts.lost, both))
+    assert -1 - 1e-9 <= found.low <= found.value <= found.high <= 1 + 1e-9
+    assert found.low == pytest.approx(-mirrored.high, abs=1e-9)
+
+
+@pytest.mark.parametrize("table", [(10, 1, 1, None), (10, 1, 1, 9), (10, 1, 1, -1)])
+def test_newcombe_refuses_what_is_no_whole_table(table):
+    with pytest.raises(ValueError, match="whole paired table"):
+        newcombe_difference(PairedCounts(*table))
 
 
 def closed_form_tango(n: int, b: int, c: int, z: float) -> tuple[float, float]:
@@ -107,12 +161,44 @@ def test_tango_covers_at_its_level_by_enumeration(n, lost, gained):
     assert coverage == pytest.approx(0.95, abs=0.012)
 
 
-@pytest.mark.parametrize(("n", "lost", "gained"), [(1000, 0.03, 0.02), (5000, 0.05, 0.0)])
-def test_tango_covers_at_its_level_by_simulation(n, lost, gained):
-    draws = np.random.default_rng(7).multinomial(n, [lost, gained, 1 - lost - gained], 2000)
-    found = [paired_difference(PairedCounts(n, int(b), int(c))) for b, c, _ in draws]
-    covered = np.mean([e.low <= lost - gained <= e.high for e in found])
-    assert covered == pytest.approx(0.95, abs=0.015)  # three standard errors
+# images, share of discordant ones, true drop; every cell with 20 or more discordant images to be
+# expected of n in (400, 1000, 2000, 5000), discordant in (1, 2, 5, 10 %), drop in (0, 0.5, 1, 2 pp)
+SETTINGS = [
+    (n, discordant, drop)
+    for n in (400, 1000, 2000, 5000)
+    for discordant in (0.01, 0.02, 0.05, 0.10)
+    for drop in (0.0, 0.005, 0.01, 0.02)
+    if n * discordant >= 20 and drop <= discordant
+]
+SETS = 10_000
+
+
+def coverage(n: int, discordant: float, drop: float) -> float:
+    """Share of simulated sets whose Tango interval holds the true drop."""
+    lost, gained = (discordant + drop) / 2, (discordant - drop) / 2
+    shares = [lost, gained, 1 - lost - gained]
+    draws = np.random.default_rng(7).multinomial(n, shares, SETS)
+    # many sets are the same table
+    found, times = np.unique(draws[:, :2], axis=0, return_counts=True)
+    ends = [paired_difference(PairedCounts(n, int(b), int(c))) for b, c in found]
+    held = np.array([e.low <= drop <= e.high for e in ends])
+    return float(times[held].sum() / SETS)
+
+
+def test_the_95_percent_interval_covers_94_to_96_percent():
+    assert len(SETTINGS) == 50
+    found = {setting: coverage(*setting) for setting in SETTINGS}
+    outside = {setting: share for setting, share in found.items() if not 0.94 <= share <= 0.96}
+    assert not outside
+    assert np.mean(list(found.values())) == pytest.approx(0.95, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    "setting", [(400, 0.01, 0.0), (400, 0.01, 0.005), (400, 0.02, 0.01), (1000, 0.01, 0.01)]
+)
+def test_few_discordant_images_make_coverage_rough(setting):
+    # so few outcomes are possible that no interval can hold its level evenly
+    assert 0.93 <= coverage(*setting) <= 0.975
 
 
 @pytest.mark.parametrize("table", [(0, 0, 0), (10, -1, 2)])
@@ -125,13 +211,26 @@ def test_counts_of_two_answer_sheets():
     first = np.array([1, 1, 1, 0, 0, 1], dtype=bool)
     second = np.array([1, 0, 0, 1, 0, 1], dtype=bool)
     counts = PairedCounts.of(first, second)
-    assert counts == PairedCounts(6, 2, 1)
+    assert counts == PairedCounts(6, 2, 1, both=2)
     assert counts.drop == pytest.approx(1 / 6)
     assert counts.discordant == pytest.approx(3 / 6)
 
 
-def test_mcnemar_matches_a_published_example():
-    assert mcnemar_p(PairedCounts(161, 6, 16)) == pytest.approx(0.052479, abs=5e-7)
+@pytest.mark.parametrize(("table", "exact", "mid_p", "decimals"), PUBLISHED_MCNEMAR)
+def test_mcnemar_matches_published_examples(table, exact, mid_p, decimals):
+    assert round(mcnemar_p(whole(table)), decimals) == exact
+    assert round(mcnemar_mid_p(whole(table)), decimals) == mid_p
+
+
+@given(tables())
+def test_mid_p_is_the_exact_p_less_half_of_what_is_as_extreme(counts):
+    trials = counts.lost + counts.gained
+    p = scipy_stats.binom.pmf(np.arange(trials + 1), trials, 0.5)
+    away = np.abs(np.arange(trials + 1) - trials / 2)
+    here = abs(counts.lost - trials / 2)
+    expected = p[away > here].sum() + p[away == here].sum() / 2 if trials else 1.0
+    assert mcnemar_mid_p(counts) == pytest.approx(expected, rel=1e-7, abs=1e-280)
+    assert mcnemar_mid_p(counts) <= mcnemar_p(counts) + 1e-12
 
 
 @given(tables())

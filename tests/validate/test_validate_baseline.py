@@ -8,12 +8,21 @@ from edgedense.errors import InputError
 from edgedense.stats import PairedCounts, paired_difference
 from edgedense.validate import (
     BaselineTolerance,
+    Identity,
+    Timing,
     baseline_of,
     compare_baseline,
+    identity_of,
     read_baseline,
     validate,
     write_baseline,
 )
+
+ORIN = Identity("orin", "jetson", "int8", "DenseNet 2-2, 1x2x2 to 10", "e" * 64, "Orin", 87, "MAXN")
+
+
+def around(p50_ms, width=0.01, stable=True):
+    return Timing(1, p50_ms, (p50_ms * (1 - width), p50_ms * (1 + width)), stable)
 
 
 @pytest.fixture
@@ -27,9 +36,7 @@ def baseline(make_set, table_runner, preprocess):
         if order is not None:
             images = replace(images, items=tuple(images.items[k] for k in order))
         report = validate(runner, images, preprocess, None)
-        return baseline_of(
-            report, device="orin", target="jetson", engine_sha256="e" * 64, batch=1, p50_ms=p50_ms
-        )
+        return baseline_of(report, ORIN, None if p50_ms is None else around(p50_ms))
 
     return make
 
@@ -71,12 +78,45 @@ def test_tolerance(baseline):
     assert compare_baseline(now, before, BaselineTolerance(drop_pp=2.5)).verdict == "pass"
 
 
-@pytest.mark.parametrize(("p50_ms", "verdict"), [(9.0, "pass"), (10.9, "pass"), (11.1, "fail")])
-def test_latency(baseline, p50_ms, verdict):
+@pytest.mark.parametrize(
+    ("p50_ms", "verdict", "said"),
+    [
+        (9.0, "pass", "within 10 %"),
+        (10.8, "pass", "within 10 %"),
+        (11.1, "pass", "not proven to exceed 10 %"),
+        (11.2, "fail", "a regression"),
+    ],
+)
+def test_latency_is_compared_by_its_interval(baseline, p50_ms, verdict, said):
     before = baseline(())
-    judged = compare_baseline(replace(before, p50_ms=p50_ms), before)
+    judged = compare_baseline(replace(before, timing=around(p50_ms)), before)
     assert judged.verdict == verdict
     assert f"{p50_ms:.3f} ms now" in judged.reasons[1]
+    assert said in judged.reasons[1]
+
+
+def test_latency_tolerance(baseline):
+    before, slow = baseline(()), replace(baseline(()), timing=around(14.0))
+    assert compare_baseline(slow, before, BaselineTolerance(latency_percent=50)).verdict == "pass"
+    assert compare_baseline(slow, before, BaselineTolerance(latency_percent=30)).verdict == "fail"
+
+
+@pytest.mark.parametrize(("then", "now", "when"), [(True, False, "now"), (False, True, "then")])
+def test_an_unstable_latency_proves_no_regression(baseline, then, now, when):
+    before = replace(baseline(()), timing=around(10.0, stable=then))
+    judged = compare_baseline(replace(before, timing=around(15.0, stable=now)), before)
+    assert judged.verdict == "inconclusive"
+    assert f"not stable {when}" in judged.reasons[1]
+    faster = replace(before, timing=around(9.0, stable=now))
+    assert compare_baseline(faster, before).verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    "options", [{"drop_pp": -1}, {"drop_pp": float("nan")}, {"latency_percent": -1}]
+)
+def test_tolerances_out_of_range(options):
+    with pytest.raises(InputError, match="--max-"):
+        BaselineTolerance(**options)
 
 
 def test_latency_that_was_not_measured_is_not_compared(baseline):
@@ -89,19 +129,46 @@ def test_latency_that_was_not_measured_is_not_compared(baseline):
     [
         ({"device": "nano"}, "another device: orin then, nano now"),
         ({"target": "cpu"}, "another target"),
-        ({"set_sha256": "f" * 64}, "another evaluation set"),
+        ({"precision": "fp16"}, "another precision: int8 then, fp16 now"),
+        ({"network": "DenseNet 6-12"}, "another network"),
+        ({"gpu": None, "sm": None}, r"another GPU: Orin \(SM 87\) then, none now"),
+        ({"sm": 89}, "another GPU"),
+        ({"power_mode": "15W"}, "another power mode: MAXN then, 15W now"),
         ({"device": "nano", "target": "cpu"}, "another device and another target"),
     ],
 )
 def test_unlike_baselines_are_refused(baseline, change, message):
     before = baseline(())
-    with pytest.raises(InputError, match=message):
-        compare_baseline(replace(before, **change), before)
+    with pytest.raises(InputError, match=message) as refused:
+        compare_baseline(replace(before, identity=replace(ORIN, **change)), before)
+    assert "--force" in refused.value.remedy
+
+
+def test_other_images_are_refused(baseline):
+    with pytest.raises(InputError, match="another evaluation set"):
+        compare_baseline(baseline((), n=900), baseline(()))
+
+
+def test_the_power_mode_matters_to_latency_only(baseline):
+    before = baseline((), p50_ms=None)
+    other = replace(before, identity=replace(ORIN, power_mode="15W"))
+    assert compare_baseline(other, before).verdict == "pass"
+
+
+def test_the_reasons_say_whether_it_is_the_same_engine(baseline):
+    before = baseline(())
+    same = compare_baseline(before, before).reasons[0]
+    other = compare_baseline(
+        replace(before, identity=replace(ORIN, engine_sha256="f" * 64)), before
+    )
+    assert "the same engine (eeeeeeeeeeee)" in same
+    assert "another engine (eeeeeeeeeeee then, ffffffffffff now)" in other.reasons[0]
 
 
 def test_force_compares_what_is_left(baseline):
     before = baseline(())
-    slow_elsewhere = replace(before, device="nano", p50_ms=99.0)
+    elsewhere = replace(ORIN, device="nano")
+    slow_elsewhere = replace(before, identity=elsewhere, timing=around(99.0))
     judged = compare_baseline(slow_elsewhere, before, force=True)
     assert judged.verdict == "pass"
     assert "latency was not compared" in judged.reasons[1]
@@ -116,7 +183,7 @@ def test_a_regression_fails_the_report(make_set, table_runner, preprocess, paire
         table_runner(engine, "e"), make_set(labels), preprocess, table_runner(reference, "r")
     )
     assert report.verdict == "pass"
-    now = baseline_of(report, device="orin", target="jetson", engine_sha256="e" * 64)
+    now = baseline_of(report, ORIN)
     better = replace(now, correct=np.packbits(np.ones(1000, np.uint8)).tobytes().hex())
     worse = replace(now, correct=np.packbits(np.arange(1000) % 20 > 0).tobytes().hex())
     failed = report.judged_also(compare_baseline(worse, better))
@@ -131,11 +198,16 @@ def test_a_regression_fails_the_report(make_set, table_runner, preprocess, paire
         ("{", "damaged"),
         ("[]", "damaged"),
         ('{"device": "x"}', "damaged"),
-        ({"format": "edgedense-baseline/9"}, "format 'edgedense-baseline/9'"),
+        ({"format": "edgedense-baseline/1"}, "format 'edgedense-baseline/1'"),
         ({"correct": "zz"}, "damaged"),
         ({"correct": "00"}, "damaged"),
         ({"samples": "many"}, "damaged"),
-        ({"p50_ms": 0}, "damaged"),
+        ({"timing": {"batch": 1, "p50_ms": 0, "p50_ci95_ms": [0, 0]}}, "damaged"),
+        ({"timing": {"batch": 1, "p50_ms": 1, "p50_ci95_ms": [2, 3]}}, "damaged"),
+        ({"timing": {"batch": 1, "p50_ms": 1, "p50_ci95_ms": 1}}, "damaged"),
+        ({"timing": [1]}, "damaged"),
+        ({"identity": {"device": "orin"}}, "damaged"),
+        ({"identity": None}, "damaged"),
         ({"surplus": 1}, "damaged"),
     ],
 )
@@ -152,3 +224,33 @@ def test_damaged_files_are_named(tmp_path, baseline, damage, message):
 def test_a_missing_file_says_how_to_write_one(tmp_path):
     with pytest.raises(InputError, match="--write-baseline FILE"):
         read_baseline(tmp_path / "none.json")
+
+
+def engine_of(report, model):
+    from pathlib import Path
+
+    from edgedense.artifact import Artifact, FileRecord, Manifest
+
+    files = {"model.engine": FileRecord("ab" * 32, 1)}
+    interface = {"input_shape": [3, 8, 8], "output_shape": [10]}
+    whole = {"target": "t", "precision": "int8", "engine": "somewhere/model.engine", **report}
+    manifest = Manifest("build-engine", files=files, report=whole, model=model, interface=interface)
+    return Artifact(Path("e"), manifest, "0" * 64)
+
+
+def test_who_an_engine_is():
+    from edgedense.engines.cuda import Gpu
+
+    spec = {"blocks": [[{}, {}], [{}, {}, {}]]}
+    device = {"name": "board", "power_mode": "15W"}
+    found = identity_of(engine_of({"gpu": "A2", "sm": 86}, {"spec": spec}), device)
+    assert found == Identity(
+        "board", "t", "int8", "DenseNet 2-3, 3x8x8 to 10", "ab" * 32, "A2", 86, "15W"
+    )
+    # the GPU that it runs on counts, not the one that built it
+    running = identity_of(engine_of({"gpu": "A2", "sm": 86}, {}), device, Gpu("L4", 89))
+    assert (running.gpu, running.sm) == ("L4", 89)
+    fc = {"spec": {"down": [[{}]], "middle": [{}, {}], "up": [[{}]]}}
+    assert identity_of(engine_of({}, fc), device).network == "DenseNet 1-2-1, 3x8x8 to 10"
+    with pytest.raises(InputError, match="payload other is missing"):
+        identity_of(engine_of({"engine": "x/other"}, {}), device)

@@ -20,6 +20,7 @@ from edgedense.engines.runner import Interface
 from edgedense.errors import InputError
 from edgedense.stats import SQNR_CAP_DB, Estimate
 from edgedense.validate import (
+    Identity,
     ValidateOptions,
     ValidateReport,
     baseline_of,
@@ -154,6 +155,22 @@ def test_nine_images_are_too_few(draw: Draw) -> None:
     assert "fewer than 10 images" in report.reasons[0]
 
 
+def test_classes_that_lost_come_with_intervals(draw: Draw) -> None:
+    images = draw()
+    found = run(images, wrong=5).to_dict()
+    before, after = brute(images, Levels())["iou"], brute(images, Levels(5))["iou"]
+    drops = {str(k): b - a for k, (b, a) in enumerate(zip(before, after, strict=True))}
+    rows = found["classes"]["worst"]
+    assert [row["class"] for row in rows] == sorted(drops, key=lambda k: -drops[k])
+    for row in rows:
+        assert row["drop_pp"] == pytest.approx(drops[row["class"]])
+        assert row["drop_ci95"][0] < row["drop_pp"] < row["drop_ci95"][1]
+    low, high = found["agreement_ci95"]
+    # 5 of 48 pixels of each image were changed, on purpose and in all alike
+    assert low == pytest.approx(found["agreement"]) == pytest.approx(high)
+    assert run(images, wrong=0).to_dict()["classes"]["worst"] == []
+
+
 def test_recorded_classes_replace_the_reference_but_for_sqnr(draw: Draw, tmp_path: Path) -> None:
     images = draw()
     save_reference(
@@ -275,7 +292,7 @@ def test_a_calibration_image_is_refused(draw: Draw) -> None:
 
 def test_a_baseline_is_refused_plainly(draw: Draw) -> None:
     with pytest.raises(InputError, match="a baseline keeps one right or wrong an image"):
-        baseline_of(run(draw(12)), device="d", target="t", engine_sha256="e" * 64)
+        baseline_of(run(draw(12)), Identity("d", "t", "int8", "n", "e" * 64))
 
 
 def test_the_artifact_keeps_what_all_numbers_derive_from(draw: Draw, tmp_path: Path) -> None:
