@@ -29,6 +29,7 @@ GOLDEN_FILE = "golden.npz"  # a few images, and the FP32 logits of this artifact
 # how many images it holds; the logits of a segmentation network have megabytes each
 GOLDEN_IMAGES = {"classification": 8, "segmentation": 2}
 CALIBRATION_FILE = "calibration.json"  # content hashes of the images that stages learned from
+HISTOGRAMS_FILE = "histograms.npz"  # what calibration saw of each quantized value, to be drawn
 REFERENCE_FILE = "reference.npz"  # FP32 logits of an evaluation set
 
 

@@ -146,7 +146,7 @@ def show(terminal: Terminal, found: DeployReport) -> None:
     terminal.say(f"verdict: {found.verdict.upper()} (judged on {', '.join(found.judged_on)})")
     for name, why in found.elsewhere.items():
         terminal.say(f"{name}: not on this machine. {why}")
-    terminal.say(f"evidence: {found.run}/report.md")
+    terminal.say(f"evidence: {found.run}/report.html")
 
 
 def _fp32(found: DeployReport, targets: list[str]) -> tuple[str, ...]:

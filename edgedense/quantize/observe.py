@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 BINS = 4096
+DRAWN = 64
 COUNTED = 8192  # of each image
 _CHUNK = 1 << 24  # histc counts in float32, which is exact up to here
 # histc multiplies by BINS / width in float32: beyond these that would overflow
@@ -65,6 +68,10 @@ class Histogram:
         exponent = math.nan if self.exponent is None else self.exponent
         return np.array([*self.counts, exponent, self.amax], np.float64)
 
+    def drawn(self) -> tuple[NDArray[np.int64], float]:
+        """Counts in ``DRAWN`` bins between 0 and the second value, which is above all that came."""
+        return self.counts.reshape(DRAWN, -1).sum(axis=1), self.width * BINS
+
     @classmethod
     def from_array(cls, array: NDArray[np.float64]) -> Histogram:
         """From what :meth:`to_array` gave."""
@@ -89,6 +96,14 @@ class Histogram:
             merged = self.counts.reshape(-1, 2).sum(axis=1)
             self.counts = np.concatenate([merged, np.zeros_like(merged)])
             self.exponent += 1
+
+
+def save_drawn(path: Path, histograms: Mapping[str, Histogram]) -> None:
+    """Write ``names`` (T,), ``counts`` (T, DRAWN) and ``top`` (T,) for pages that draw them."""
+    drawn = [histogram.drawn() for histogram in histograms.values()]
+    counts = np.array([counts for counts, _ in drawn], np.int64).reshape(len(drawn), DRAWN)
+    top = np.array([top for _, top in drawn], np.float64)
+    np.savez_compressed(path, names=np.array(list(histograms), "U"), counts=counts, top=top)
 
 
 def sampled(x: Tensor, count: int) -> Tensor:

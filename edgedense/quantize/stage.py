@@ -28,6 +28,7 @@ from edgedense.quantize.budget import Budget
 from edgedense.quantize.choose import choose, settled
 from edgedense.quantize.float_range import Extents, Reach, check_fp16, facts, union
 from edgedense.quantize.labelled import labelled_set
+from edgedense.quantize.observe import save_drawn
 from edgedense.quantize.options import QuantizeOptions
 from edgedense.quantize.place import quantized_nodes
 from edgedense.quantize.prepare import Prepared, prepare
@@ -146,6 +147,7 @@ def quantize(
             artifact.write_json(draft.path / SENSITIVITY_FILE, found)
         record["float_range"] = {name: facts(found) for name, found in extents.items()}
         artifact.write_json(draft.path / artifact.CALIBRATION_FILE, record)
+        save_drawn(draft.path / artifact.HISTOGRAMS_FILE, prepared.seen.histograms)
         if reference is not None:
             save_reference(draft.path / artifact.REFERENCE_FILE, reference)
         report = QuantizeReport(

@@ -53,6 +53,7 @@ def test_files_of_the_artifact(made: artifact.Artifact) -> None:
         "fp16.onnx",
         "fp32.onnx",
         "golden.npz",
+        "histograms.npz",
         "int8.cpu.onnx",
         "int8.fp16.onnx",
         "int8.fp32.onnx",

@@ -13,39 +13,12 @@ import pytest
 
 from edgedense import artifact
 from edgedense.errors import InputError
-from edgedense.report import markdown, read_run, write_reports
+from edgedense.report import markdown, page, read_raw, read_run, write_reports
 
 
-@pytest.fixture(scope="session")
-def whole_run(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from edgedense.benchmark import BenchmarkOptions
-    from edgedense.data import load_preprocess, load_set
-    from edgedense.densenet.checkpoints import load_model
-    from edgedense.pipeline import DeployOptions, Inputs, deploy
-    from edgedense.prune import PruneOptions
-    from edgedense.validate import ValidateOptions
-
-    run = tmp_path_factory.mktemp("reported") / "first"
-    options = DeployOptions(
-        ("cpu",),
-        prune=PruneOptions(macs=0.8),
-        validate=ValidateOptions(max_drop_pp=5),
-        benchmark=BenchmarkOptions(iterations=20, min_seconds=0, warmup_seconds=0),
-    )
-    preprocess = load_preprocess(str(tiny.toml))
-    images = load_set(tiny.train), load_set(tiny.test)
-    deploy(Inputs(load_model(tiny.checkpoint), *images, preprocess), run, options)
-    return run
-
-
-@pytest.fixture
-def run(whole_run: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(whole_run, tmp_path / "first"))
-
-
-def table(page: str, title: str) -> dict[str, list[str]]:
+def table(text: str, title: str) -> dict[str, list[str]]:
     """Rows of one table of the page, by their first cell."""
-    part = page.partition(f"## {title}")[2].partition("\n## ")[0]
+    part = text.partition(f"## {title}")[2].partition("\n## ")[0]
     lines = [line for line in part.splitlines() if line.startswith("| ")]
     assert len({line.count("|") for line in lines}) == 1, "rows of different length"
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
@@ -69,12 +42,12 @@ def test_report_json_is_the_stage_reports(run: Path, edgedense: Callable[..., An
 
 def test_the_page_shows_the_numbers_of_the_stages(run: Path) -> None:
     write_reports(read_run(run), run)
-    page = (run / "report.md").read_text()
+    said = (run / "report.md").read_text()
     told = {p.parent.name: artifact.read(p.parent).manifest.report for p in run.glob("*/man*")}
     judged, timed, built = (told[f"{name}-cpu"] for name in ("validate", "benchmark", "engine"))
-    assert page.splitlines()[2] == "**cpu: PASS**"
-    assert all(f"- {reason}" in page for reason in judged["reasons"])
-    accuracy = table(page, "Accuracy")["cpu"]
+    assert said.splitlines()[2] == "**cpu: PASS**"
+    assert all(f"- {reason}" in said for reason in judged["reasons"])
+    accuracy = table(said, "Accuracy")["cpu"]
     low, high = judged["drop_ci95"]
     assert accuracy == [
         "180",
@@ -84,17 +57,17 @@ def test_the_page_shows_the_numbers_of_the_stages(run: Path) -> None:
         f"{judged['agreement']:.2f}",
         f"{judged['logit_sqnr_db']:.1f}",
     ]
-    latency = table(page, "Latency")
+    latency = table(said, "Latency")
     known = [timed[key] for key in ("p50_ms", "p90_ms", "p99_ms")]
     percentiles = ["-" if value is None else f"{value:.2f}" for value in known]
     assert latency["cpu engine"][1:4] == percentiles
     assert latency["cpu engine"][-1].startswith(f"{timed['speedup']:.2f}x")
     against = timed["against"]
     assert latency[against["engine_name"]][1] == f"{against['p50_ms']:.2f}"
-    assert table(page, "Engines")["cpu"][2] == f"{built['engine_bytes'] / 1e6:.2f}"
+    assert table(said, "Engines")["cpu"][2] == f"{built['engine_bytes'] / 1e6:.2f}"
     share = told["prune"]["macs_after"] / told["prune"]["macs_before"]
-    assert table(page, "Compression")["prune"][0].startswith(f"MACs x{share:.3f}")
-    lineage = table(page, "Lineage")
+    assert table(said, "Compression")["prune"][0].startswith(f"MACs x{share:.3f}")
+    lineage = table(said, "Lineage")
     assert set(lineage) == set(told)
     assert lineage["quantize"][0] in lineage["engine-cpu"][1]
 
@@ -104,11 +77,22 @@ def test_the_page_calls_the_rehearsal_by_its_name(run: Path) -> None:
 
 
 def test_a_page_may_go_elsewhere(run: Path, tmp_path: Path, edgedense: Callable[..., Any]) -> None:
-    page = tmp_path / "pages" / "today.md"
-    ended = edgedense("report", run, "-o", page)
+    place = tmp_path / "pages" / "today.html"
+    ended = edgedense("report", run, "-o", place)
     assert (ended.code, ended.out) == (0, "")
-    assert re.findall(r"written: (.+)", ended.err) == [str(run / "report.json"), str(page)]
-    assert page.read_text() == markdown(read_run(run))
+    written = [run / "report.json", run / "report.md", place]
+    assert re.findall(r"written: (.+)", ended.err) == [str(path) for path in written]
+    found = read_run(run)
+    raw = read_raw(run, found["stages"])
+    assert place.read_text() == page(found, raw)
+    assert (run / "report.md").read_text() == markdown(found, raw)
+    assert not (run / "report.html").exists()
+
+
+def test_a_page_is_html(run: Path, tmp_path: Path, edgedense: Callable[..., Any]) -> None:
+    ended = edgedense("report", run, "-o", tmp_path / "today.md")
+    assert (ended.code, ended.error[0]) == (2, f"error: {tmp_path / 'today.md'}: the page is HTML")
+    assert not (tmp_path / "today.md").exists()
 
 
 def test_a_run_that_was_interrupted_is_reported_as_far_as_it_came(run: Path) -> None:
@@ -157,3 +141,44 @@ def test_a_damaged_stage_is_named(run: Path) -> None:
     (run / "quantize" / "manifest.json").write_text("{")
     with pytest.raises(InputError, match=r"quantize/manifest\.json is damaged"):
         read_run(run)
+
+
+def test_numbers_that_json_does_not_have_are_unknown(chain: Any, tmp_path: Path) -> None:
+    chain()
+    manifest = tmp_path / "made" / "validate-jetson-orin-nano" / "manifest.json"
+    text = manifest.read_text()
+    manifest.write_text(text.replace('"drop_pp": 0.5', '"drop_pp": NaN').replace("98.75", "1e999"))
+    found = read_run(tmp_path / "made")
+    report = found["stages"]["validate-jetson-orin-nano"]["report"]
+    assert (report["drop_pp"], report["agreement"]) == (None, None)
+    write_reports(found, tmp_path / "made")
+
+
+def test_a_pruned_and_finetuned_network_keeps_both_stages(write: Any, tmp_path: Path) -> None:
+    stale = write("prune-0", "prune", {}, options={"macs": 0.1})
+    pruned = write("prune", "prune", {"macs_before": 2, "macs_after": 1})
+    epochs = [{"epoch": 1, "lr": 0.01, "loss": 0.5, "top1": 90.0, "seconds": 1.0}]
+    parents = {"model": pruned, "teacher": "0" * 64}
+    tuned = write("finetune", "finetune", {"epochs": epochs}, parents=parents)
+    write("quantize", "quantize", {}, parents={"model": tuned})
+    found = read_run(tmp_path / "made")
+    assert set(found["stages"]) == {"prune", "finetune", "quantize"} and stale
+    assert "finetune, epoch 1" in page(found)
+
+
+def test_latencies_of_engines_that_were_replaced_are_left_out(
+    chain: Any, write: Any, tmp_path: Path
+) -> None:
+    chain("cpu")
+    engine = read_run(tmp_path / "made")["stages"]["engine-cpu"]["manifest_sha256"]
+    write("latency", "latency", {}, parents={"engine-cpu": "1" * 64, "against": "2" * 64})
+    write("latency-2", "latency", {}, parents={"engine-cpu": engine, "against": "2" * 64})
+    stages = read_run(tmp_path / "made")["stages"]
+    assert "latency" not in stages and "latency-2" in stages
+
+
+def test_old_runs_without_a_task_are_read(chain: Any, tmp_path: Path) -> None:
+    chain("cpu")
+    manifest = tmp_path / "made" / "validate-cpu" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"task"', '"was"'))
+    assert "94.00 % top-1" in page(read_run(tmp_path / "made")).replace("\u00a0", " ")
