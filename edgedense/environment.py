@@ -23,11 +23,13 @@ HOMES = {
     "safetensors": ("safetensors", "compress"),
     "onnxruntime": ("onnxruntime", "cpu"),
     "tensorrt": ("tensorrt", "device"),
+    "cuda.bindings": ("cuda-bindings", "device"),
     "pycuda": ("pycuda", "device"),
     "tensorrt_rtx": ("tensorrt-rtx", "rtx"),
     "sklearn": ("scikit-learn", "demo"),
     "h5py": ("h5py", "keras"),
     "ray": ("ray", "ray"),
+    "cryptography": ("cryptography", "sign"),
 }
 
 

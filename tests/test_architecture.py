@@ -19,14 +19,14 @@ ROOT = Path(edgedense.__file__).parent
 FLOORS = (
     {""},
     {"errors"},
-    {"environment", "progress", "distributed"},
+    {"environment", "progress", "distributed", "findings"},
     {"artifact"},
-    {"data", "densenet", "stats", "targets"},
+    {"board", "data", "densenet", "run", "stats", "targets"},
     {"engines", "graph", "latency"},
-    {"importing", "prune", "quantize", "lint", "build", "validate", "benchmark", "train"},
-    {"pipeline", "report", "demo", "doctor", "profiling"},
+    {"importing", "prune", "quantize", "lint", "build", "validate", "benchmark", "train", "insight"},
+    {"bundle", "compare", "pipeline", "report", "demo", "doctor", "profiling", "serving"},
     {"cli"},
-    {"__main__"},
+    {"__main__", "pytest_plugin"},
 )
 CHECKPOINTS = "densenet.checkpoints"
 # the only homes of each heavy library: a room with all its modules, or one module
@@ -45,17 +45,23 @@ HOMES = {
     "google": {f"{CHECKPOINTS}.caffe", f"{CHECKPOINTS}.caffe_proto", "lint.read"},
     "tensorrt": set(),
     "tensorrt_rtx": set(),
-    "pycuda": {"engines.tensorrt", "build.tensorrt"},
+    "pycuda": {"engines.cuda_pycuda"},
+    "cuda": {"engines.cuda_python"},
     "ray": {"pipeline.parallel"},
+    "cryptography": {"bundle.keys"},
 }
 # where a module's name is only known at run time
-BY_NAME = {"engines.tensorrt_api"}
+BY_NAME = {"engines.tensorrt_api", "engines.cuda"}
 # what runs on a device: none of it may reach a heavy library by being imported
 DEVICE_ROOMS = {
     *("cli", "build", "benchmark", "validate", "data", "stats", "targets", "doctor"),
-    *("latency", "profiling"),
+    *("latency", "profiling", "bundle", "run", "serving", "board"),
+    *("findings", "insight", "compare", "report"),
 }
 DEVICE_MODULES = {
+    *("engines.cuda", "engines.cuda_pycuda", "engines.cuda_python", "engines.fit"),
+    *("engines.layer_times", "engines.runtime_cache"),
+    *("engines.tensorrt_engine", "engines.tensorrt_lane"),
     "engines.opening",
     "engines.reference",
     "engines.runner",

@@ -13,19 +13,25 @@ import click
 from edgedense import __version__
 from edgedense.cli.benchmark import benchmark
 from edgedense.cli.build_engine import build_engine
+from edgedense.cli.compare import compare
 from edgedense.cli.demo import demo
 from edgedense.cli.deploy import deploy
 from edgedense.cli.doctor import doctor
 from edgedense.cli.ending import EXIT_BUG, failed, interrupted, tell
+from edgedense.cli.export_triton import export_triton
 from edgedense.cli.finetune import finetune
 from edgedense.cli.import_model import import_model
 from edgedense.cli.inspect import inspect
+from edgedense.cli.layers import layers
 from edgedense.cli.lint import lint
 from edgedense.cli.models import models
+from edgedense.cli.new_key import new_key
+from edgedense.cli.pack import pack
 from edgedense.cli.profile_target import profile_target
 from edgedense.cli.prune import prune
 from edgedense.cli.quantize import quantize
 from edgedense.cli.report import report
+from edgedense.cli.run_bundle import run_bundle
 from edgedense.cli.sweep import sweep
 from edgedense.cli.targets import targets
 from edgedense.cli.train import train
@@ -70,7 +76,8 @@ def cli(context: click.Context) -> None:
 
 for command in (
     *(train, inspect, import_model, prune, finetune, quantize, lint),
-    *(build_engine, benchmark, validate, report),
+    *(build_engine, layers, benchmark, validate, compare, report, export_triton),
+    *(pack, run_bundle, new_key),
     *(deploy, sweep, demo, models, targets, profile_target, doctor),
 ):
     cli.add_command(command)
