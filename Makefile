@@ -25,9 +25,9 @@ demo: setup  ## the main job on embedded real data, in a few minutes
 	$(BIN)/edgedense demo
 
 test: setup  ## all tests that need no further data
-	$(PYTEST) -m "not shared"
+	$(PYTEST) -m "not shared and not slow"
 
-test-all: setup  ## also those on a real checkpoint and CIFAR-10; EDGEDENSE_SHARED names their folder
+test-all: setup  ## also the slow ones, and (EDGEDENSE_SHARED names their folder) those on a checkpoint
 	$(PYTEST)
 
 lint: setup

@@ -157,6 +157,9 @@ _DATA_CENTRE = (
 
 TARGETS: tuple[Target, ...] = _CPU + _RTX + _JETSON + _DATA_CENTRE
 
+# what TensorRT for RTX builds for ahead of time
+AHEAD_OF_TIME_SMS = tuple(sorted({sm for target in _RTX for sm in target.sms}))
+
 
 def find_target(name: str) -> Target:
     """The target called ``name`` (case and underscores do not matter).

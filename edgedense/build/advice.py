@@ -12,6 +12,8 @@ from edgedense.engines.runner import Interface
 from edgedense.errors import MachineError
 from edgedense.targets import TENSORRT, Target
 
+USUAL_LEVEL = 3  # TensorRT's own
+
 
 def cannot_build_here(
     why: str,
@@ -50,6 +52,10 @@ def command(source: str, destination: str, options: BuildOptions) -> str:
         words += ["--rest", options.rest]
     if options.workspace_mib:
         words += ["--workspace", str(options.workspace_mib)]
+    if options.timing_cache:
+        words += ["--timing-cache", str(options.timing_cache)]
+    if options.optimization_level != USUAL_LEVEL:
+        words += ["--optimization-level", str(options.optimization_level)]
     return shlex.join(words)
 
 
@@ -61,18 +67,21 @@ def trtexec(
     *,
     version: str,
     interface: Interface,
+    strongly_typed: bool = True,
 ) -> str:
     """The trtexec line that builds the same engine with TensorRT ``version``.
 
-    ``interface`` is the engine's: its input's name and shape are for the profile.
+    ``interface`` is the engine's: its input's name and shape are for the profile. Where a version
+    has a choice, ``strongly_typed`` says what it is to be. trtexec 11 is strongly typed and has no
+    words for typing or precision.
     """
     number = Version(version)
-    weak = number < Version("9")
-    words = ["trtexec", f"--onnx={source}/{source_onnx(options, target, half_scales=not weak)}"]
+    old = number < Version("9")
+    words = ["trtexec", f"--onnx={source}/{source_onnx(options, target, half_scales=not old)}"]
     words.append(f"--saveEngine={engine}")
-    if weak:
+    if old or not strongly_typed:
         words += [f"--{name}" for name in weak_precisions(options)]
-        if interface.dtype == "float16":  # the FP32 file that it builds from has FP32 ends
+        if interface.dtype == "float16":  # what may be built from an FP32 file, with FP32 ends
             words += ["--inputIOFormats=fp16:chw", "--outputIOFormats=fp16:chw"]
     elif number < Version("11"):
         words.append("--stronglyTyped")
@@ -80,9 +89,12 @@ def trtexec(
         shape = "x".join(map(str, (batch, *interface.input_shape)))
         words.append(f"--{word}Shapes={interface.input_name}:{shape}")
     if options.workspace_mib:
-        old = number < Version("8.4")
-        pool = "--workspace=" if old else "--memPoolSize=workspace:"
+        pool = "--workspace=" if number < Version("8.4") else "--memPoolSize=workspace:"
         words.append(f"{pool}{options.workspace_mib}")
+    if options.timing_cache:
+        words.append(f"--timingCacheFile={options.timing_cache}")
+    if options.optimization_level != USUAL_LEVEL and number >= Version("8.6"):
+        words.append(f"--builderOptimizationLevel={options.optimization_level}")
     return shlex.join(words)
 
 

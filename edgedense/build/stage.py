@@ -10,8 +10,10 @@ from typing import Any
 from edgedense import artifact
 from edgedense.artifact import Artifact, Draft
 from edgedense.build.advice import cannot_build_here, source_onnx, trtexec
+from edgedense.build.device import Machine, l4t_release, preflight
+from edgedense.build.golden import load_golden
 from edgedense.build.options import BuildOptions, BuildReport, BuiltEngine
-from edgedense.build.tensorrt import build_tensorrt, preflight
+from edgedense.build.tensorrt import build_tensorrt
 from edgedense.engines.opening import STAGE, recorded_interface
 from edgedense.engines.runner import Interface
 from edgedense.engines.tensorrt_api import dialect_of, load
@@ -88,10 +90,12 @@ def _check_source(source: Artifact, needed: str) -> None:
 def _build(order: Order, draft: Draft) -> BuildReport:
     options, target = order.options, order.target
     started = time.perf_counter()
+    machine = Machine()
     if target.backend == ONNXRUNTIME:
         onnx_name, built = _build_cpu(order, draft)
     else:
-        onnx_name, built = _build_gpu(order, draft)
+        trt, machine = _start(order)
+        onnx_name, built = _build_gpu(order, draft, trt, machine)
     return BuildReport(
         engine=str(order.destination / built.file.name),
         backend=target.backend,
@@ -109,7 +113,12 @@ def _build(order: Order, draft: Draft) -> BuildReport:
         layers=built.layers,
         strongly_typed=built.strongly_typed,
         warnings=built.warnings,
-        trtexec=_trtexec(order, built.runtime_version),
+        trtexec=_trtexec(order, built),
+        golden_sqnr_db=built.golden_sqnr_db,
+        tensorrt=None if target.backend == ONNXRUNTIME else built.runtime_version,
+        sm=machine.gpu.sm if machine.gpu and target.backend == TENSORRT else None,
+        gpu=machine.gpu.name if machine.gpu and target.backend == TENSORRT else None,
+        l4t=l4t_release(),
     )
 
 
@@ -117,15 +126,17 @@ def _build_cpu(order: Order, draft: Draft) -> tuple[str, BuiltEngine]:
     from edgedense.build.cpu import build_cpu
 
     onnx_name = order.options.onnx_name(order.target)
-    source = order.source.file(onnx_name)
     return onnx_name, build_cpu(
-        source, draft.path / "model.onnx", order.options.precision, order.interface
+        order.source.file(onnx_name),
+        draft.path / "model.onnx",
+        order.options.precision,
+        order.interface,
+        load_golden(order.source, order.interface),
     )
 
 
-def _build_gpu(order: Order, draft: Draft) -> tuple[str, BuiltEngine]:
+def _build_gpu(order: Order, draft: Draft, trt: Any, machine: Machine) -> tuple[str, BuiltEngine]:
     """The payload that was built from, and what came of it."""
-    trt, notes = _start(order)
     half_scales = dialect_of(trt).half_scales
     onnx_name = source_onnx(order.options, order.target, half_scales=half_scales)
     _check_source(order.source, onnx_name)
@@ -136,13 +147,14 @@ def _build_gpu(order: Order, draft: Draft) -> tuple[str, BuiltEngine]:
         interface=order.interface,
         options=order.options,
         target=order.target,
-        notes=notes,
+        machine=machine,
+        golden=load_golden(order.source, order.interface),
         progress=order.progress,
     )
 
 
-def _start(order: Order) -> tuple[Any, tuple[str, ...]]:
-    """The TensorRT module, and notes. Errors: MachineError with the ways out where it must be."""
+def _start(order: Order) -> tuple[Any, Machine]:
+    """The TensorRT module, and the machine. Errors: MachineError, with the ways out if it must."""
     if order.target.backend == TENSORRT and not installed("tensorrt"):
         raise _go_elsewhere(order, "this machine has no tensorrt")
     try:
@@ -165,7 +177,7 @@ def _go_elsewhere(order: Order, why: str) -> MachineError:
     )
 
 
-def _trtexec(order: Order, version: str) -> str | None:
+def _trtexec(order: Order, built: BuiltEngine) -> str | None:
     """The equivalent trtexec line; None where trtexec is not that runtime's tool."""
     if order.target.backend != TENSORRT:
         return None
@@ -174,6 +186,7 @@ def _trtexec(order: Order, version: str) -> str | None:
         "model.engine",
         order.options,
         order.target,
-        version=version,
+        version=built.runtime_version,
         interface=order.interface,
+        strongly_typed=built.strongly_typed is not False,
     )

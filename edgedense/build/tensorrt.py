@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgedense.artifact import write_whole
-from edgedense.build.advice import version_note, weak_precisions
+from edgedense.build.advice import weak_precisions
+from edgedense.build.device import Machine, start_builder
+from edgedense.build.golden import Golden
 from edgedense.build.options import BuildOptions, BuiltEngine
+from edgedense.build.tryout import inspect, try_out
 from edgedense.build.watch import stdout_kept_clean, watch
 from edgedense.engines.runner import Interface
 from edgedense.engines.tensorrt_api import (
@@ -42,6 +43,8 @@ class Job:
     interface: Interface
     options: BuildOptions
     target: Target
+    machine: Machine
+    golden: Golden | None
     notes: list[str] = field(default_factory=list)
 
 
@@ -53,17 +56,36 @@ def build_tensorrt(
     interface: Interface,
     options: BuildOptions,
     target: Target,
-    notes: tuple[str, ...] = (),
+    machine: Machine | None = None,
+    golden: Golden | None = None,
     progress: Progress = SILENT,
 ) -> BuiltEngine:
     """Build ``onnx_path`` and write the serialized plan to ``destination``.
 
-    ``trt`` is the imported module; ``notes`` go in front of TensorRT's own warnings. Beside the
-    plan goes ``inspector.json``, where the engine can be opened on this machine. Errors: InputError
-    where the parser or builder refuses the graph; MachineError where the machine is too small.
+    ``trt`` is the imported module; the notes of ``machine`` go in front of TensorRT's own warnings.
+    Where the engine can be opened on this machine, ``inspector.json`` and ``profile.json`` go
+    beside it, and it is run on the ``golden`` images. Errors: InputError where the parser or
+    builder refuses the graph; MachineError where the machine is too small.
     """
-    dialect = dialect_of(trt)
-    job = Job(trt, dialect, onnx_path, destination, interface, options, target, list(notes))
+    machine = machine or Machine()
+    job = Job(
+        trt=trt,
+        dialect=dialect_of(trt),
+        onnx_path=onnx_path,
+        destination=destination,
+        interface=interface,
+        options=options,
+        target=target,
+        machine=machine,
+        golden=golden,
+        notes=list(machine.notes),
+    )
+    # the builder's memory is free again by now
+    return _tried(job, _built(job, progress), progress)
+
+
+def _built(job: Job, progress: Progress) -> BuiltEngine:
+    """The engine by the best typing that goes."""
     *fallbacks, last = job.dialect.typings
     for typing in fallbacks:
         built = _attempt(job, typing, progress)
@@ -79,47 +101,30 @@ def build_tensorrt(
     return built
 
 
-def preflight(trt: Any, target: Target) -> tuple[str, ...]:
-    """Whether this machine can build for ``target``; returns notes for the report.
-
-    Errors: MachineError where there is no GPU, or not the one that the target names.
-    """
-    if target.ahead_of_time:
-        return ()
-    version = str(trt.__version__)
-    note = version_note(target, version)
-    notes = (note,) if note else ()
-    try:
-        cuda = importlib.import_module("pycuda.driver")
-    except ImportError as error:
-        _builder(trt, *open_logger(trt))
-        return (*notes, f"the GPU was not compared with the target: no pycuda ({error})")
-    check_device(cuda, target)
-    return notes
-
-
-def check_device(cuda: Any, target: Target) -> None:
-    """Raise MachineError where GPU 0 does not answer, or is not the target's."""
-    try:
-        cuda.init()
-        device = cuda.Device(0)
-    except cuda.Error as error:
-        raise MachineError(f"no GPU answers ({error})", "See: edgedense doctor") from error
-    major, minor = device.compute_capability()
-    sm = major * 10 + minor
-    if sm not in target.sms:
-        raise MachineError(
-            f"this GPU ({device.name()}) is SM {sm}, the target's is SM {target.sm}",
-            "Run this on the device itself, or name this machine's target (edgedense targets).",
-        )
+def _tried(job: Job, built: BuiltEngine, progress: Progress) -> BuiltEngine:
+    """What opening and running the new engine tells of it, where this machine can do that."""
+    gpu = job.machine.gpu
+    if job.dialect.ahead_of_time and (gpu is None or gpu.sm not in job.target.sms):
+        return built
+    activation = inspect(job.trt, job.dialect, job.destination)
+    if gpu is None:  # no CUDA from Python
+        return replace(built, activation_bytes=activation or built.activation_bytes)
+    name, precision = job.trt.__name__, job.options.precision
+    trial = try_out(name, job.destination, job.interface, precision, job.golden, progress)
+    return replace(
+        built,
+        activation_bytes=activation or built.activation_bytes,
+        golden_sqnr_db=trial.golden_sqnr_db,
+        warnings=(*built.warnings, *trial.warnings),
+    )
 
 
 def _attempt(job: Job, typing: str, progress: Progress) -> BuiltEngine | EdgedenseError:
     """One build. What the parser refuses is raised; what the builder refuses is returned."""
     trt, options = job.trt, job.options
     logger, journal = open_logger(trt)
-    builder = _builder(trt, logger, journal)
-    network = builder.create_network(_network_flags(trt, job.dialect, typing))
+    builder = start_builder(trt, logger, journal)
+    network = builder.create_network(_network_flags(trt, job.dialect.typings[typing]))
     _parse(job, network, logger, journal)
     if typing == "weak":
         _type_ends(trt, network, job.interface)
@@ -130,6 +135,7 @@ def _attempt(job: Job, typing: str, progress: Progress) -> BuiltEngine | Edgeden
     with stdout_kept_clean():
         plan = watch(
             trt,
+            job.dialect,
             config,
             lambda: builder.build_serialized_network(network, config),
             progress,
@@ -137,40 +143,29 @@ def _attempt(job: Job, typing: str, progress: Progress) -> BuiltEngine | Edgeden
         )
     if plan is None:
         return explain(reversed(journal.errors), f"no engine from {job.onnx_path.name}")
-    data = bytes(plan)
-    job.destination.write_bytes(data)
+    job.destination.write_bytes(bytes(plan))
     if cache:
         cache.parent.mkdir(parents=True, exist_ok=True)
         write_whole(cache, bytes(config.get_timing_cache().serialize()))
-    inspected = None if job.dialect.ahead_of_time else _inspect(job, data, logger, journal)
     return BuiltEngine(
         file=job.destination,
         runtime_version=str(trt.__version__),
         weights_bytes=told_bytes(journal, "Total Weights Memory"),
-        activation_bytes=inspected or told_bytes(journal, "Total Activation Memory"),
+        activation_bytes=told_bytes(journal, "Total Activation Memory"),
         layers=int(network.num_layers),
         strongly_typed=typing == "strong",
         warnings=(*job.notes, *journal.unique_warnings()),
     )
 
 
-def _builder(trt: Any, logger: Any, journal: Journal) -> Any:
-    try:
-        return trt.Builder(logger)
-    except TypeError as error:  # pybind11's answer to a null builder: CUDA did not start
-        raise explain(journal.errors, "TensorRT's builder does not start") from error
-
-
-def _network_flags(trt: Any, dialect: Dialect, typing: str) -> int:
-    if dialect.network_flag is None or (typing == "weak" and dialect.half_scales):
-        return 0
-    return 1 << int(getattr(trt.NetworkDefinitionCreationFlag, dialect.network_flag))
+def _network_flags(trt: Any, flag: str | None) -> int:
+    return 0 if flag is None else 1 << int(getattr(trt.NetworkDefinitionCreationFlag, flag))
 
 
 def _parse(job: Job, network: Any, logger: Any, journal: Journal) -> None:
     parser = job.trt.OnnxParser(network, logger)
     if not parser.parse(job.onnx_path.read_bytes()):
-        reason = _parser_error(parser) if parser.num_errors else "no reason given"
+        reason = _parser_error(parser, job.dialect) if parser.num_errors else "no reason given"
         raise InputError(
             f"{job.onnx_path.name}: TensorRT's parser refuses it: {reason}",
             "Quantize again with this edgedense; if it stays, this TensorRT is too old for it.",
@@ -189,11 +184,11 @@ def _type_ends(trt: Any, network: Any, interface: Interface) -> None:
         end.dtype = data_type(trt, interface.dtype)
 
 
-def _parser_error(parser: Any) -> str:
-    """The first parser error in one line; node names are known from TensorRT 10 on."""
+def _parser_error(parser: Any, dialect: Dialect) -> str:
+    """The first parser error in one line."""
     error = parser.get_error(0)
     place = f"node {error.node()}"
-    if hasattr(error, "node_name"):
+    if dialect.node_names:
         name, operator = error.node_name(), error.node_operator()
         place += f" ({' '.join(word for word in (operator, name) if word)})"
     return f"{place}: {' '.join(str(error.desc()).split())}"
@@ -209,14 +204,20 @@ def _configure(job: Job, config: Any, typing: str) -> None:
         for name in weak_precisions(options):
             config.set_flag(getattr(trt.BuilderFlag, name.upper()))
     if job.dialect.ahead_of_time:
-        config.num_compute_capabilities = len(job.target.sms)
-        for index, sm in enumerate(job.target.sms):
-            capability = getattr(trt.ComputeCapability, f"SM{sm}", None)
-            if capability is None or not config.set_compute_capability(capability, index):
-                raise MachineError(
-                    f"tensorrt-rtx {trt.__version__} does not build for SM {sm}",
-                    "Upgrade it: pip install -U tensorrt-rtx",
-                )
+        _name_capabilities(trt, config, job.target.sms)
+
+
+def _name_capabilities(trt: Any, config: Any, sms: tuple[int, ...]) -> None:
+    """The GPUs that one engine is to serve; any release may bring new ones, so the enum is asked"""
+    known = trt.ComputeCapability.__members__
+    config.num_compute_capabilities = len(sms)
+    for index, sm in enumerate(sms):
+        name = f"SM{sm}"
+        if name not in known or not config.set_compute_capability(known[name], index):
+            raise MachineError(
+                f"tensorrt-rtx {trt.__version__} does not build for SM {sm}",
+                "Upgrade it: pip install -U tensorrt-rtx-cu12",
+            )
 
 
 def _add_profile(
@@ -247,19 +248,6 @@ def _open_timing_cache(job: Job, config: Any) -> Path | None:
             "Remove it, or name another with --timing-cache.",
         )
     return path
-
-
-def _inspect(job: Job, plan: bytes, logger: Any, journal: Journal) -> int:
-    """Open the new engine, write ``inspector.json``; returns its activation memory in bytes."""
-    trt = job.trt
-    engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
-    if engine is None:
-        raise explain(reversed(journal.errors), "the new engine does not open on this machine")
-    text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-    json.loads(text)
-    (job.destination.parent / "inspector.json").write_text(text, encoding="utf-8")
-    modern = hasattr(engine, "device_memory_size_v2")
-    return int(engine.device_memory_size_v2 if modern else engine.device_memory_size)
 
 
 def told_bytes(journal: Journal, label: str) -> int | None:

@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from edgedense.engines.tensorrt_api import Dialect
 from edgedense.progress import Progress
 
 T = TypeVar("T")
@@ -39,7 +40,14 @@ def stdout_kept_clean() -> Iterator[None]:
         os.close(kept)
 
 
-def watch(trt: Any, config: Any, work: Callable[[], T], progress: Progress, label: str) -> T:
+def watch(
+    trt: Any,
+    dialect: Dialect,
+    config: Any,
+    work: Callable[[], T],
+    progress: Progress,
+    label: str,
+) -> T:
     """Run ``work``, a build with ``config``; return what it returns and raise what it raises.
 
     An interrupt is passed on once the builder has stopped: at its next step where it knows
@@ -48,7 +56,7 @@ def watch(trt: Any, config: Any, work: Callable[[], T], progress: Progress, labe
     ticks: SimpleQueue[int | None] = SimpleQueue()
     stop = threading.Event()
     outcome: Future[T] = Future()
-    if hasattr(config, "progress_monitor"):
+    if dialect.progress_monitor:
         config.progress_monitor = _monitor(trt, ticks, stop)
     else:
         progress.say(f"{label}: this TensorRT does not tell how far it is; it can take minutes")

@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def opened(source: Artifact) -> Iterator[Runner]:
     """An engine, verified and open inside the block."""
+    from edgedense.cli.terminal import Terminal
     from edgedense.engines.opening import open_engine
+    from edgedense.engines.tensorrt import TensorRTRunner
 
     runner = open_engine(source)
     try:
+        if isinstance(runner, TensorRTRunner):
+            for note in runner.notes:
+                Terminal().say(f"note: {note}")
         yield runner
     finally:
         runner.close()

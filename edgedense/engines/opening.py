@@ -10,11 +10,12 @@ from edgedense.errors import InputError, MachineError
 STAGE = "build-engine"
 
 
-def open_engine(artifact: Artifact) -> Runner:
-    """A runner for an engine artifact.
+def open_engine(artifact: Artifact, *, graphs: bool = True) -> Runner:
+    """A runner for an engine artifact; ``graphs`` allows CUDA graphs.
 
     Errors: InputError where this is no engine or its bytes were changed (an engine is executable
-    code); MachineError where its runtime or its GPU is missing.
+    code); MachineError where its runtime or its GPU is missing, or not the one that it was
+    built for.
     """
     if artifact.manifest.stage != STAGE:
         raise InputError(
@@ -31,11 +32,14 @@ def open_engine(artifact: Artifact) -> Runner:
         return OnnxRunner(artifact.path / "model.onnx", interface, data=data)
     if not has_gpu():
         raise _needs_gpu(artifact)
+    from edgedense.engines.fit import Built
     from edgedense.engines.tensorrt import TensorRTRunner
 
     module = "tensorrt_rtx" if backend == "tensorrt-rtx" else "tensorrt"
+    built = Built.from_report(artifact.manifest.report, artifact.path)
     plan = artifact.data("model.engine")
-    return TensorRTRunner(artifact.path / "model.engine", interface, module, plan)
+    path = artifact.path / "model.engine"
+    return TensorRTRunner(path, interface, module, plan, built=built, graphs=graphs)
 
 
 def recorded_interface(artifact: Artifact) -> Interface:

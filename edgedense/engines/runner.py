@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,3 +96,32 @@ class Runner(Protocol):
     def close(self) -> None:
         """Free everything."""
         ...
+
+
+@dataclass(frozen=True)
+class Phases:
+    """What one call took on the device's clock, in milliseconds, summed over its parts."""
+
+    copy_in_ms: float
+    compute_ms: float
+    copy_out_ms: float
+
+
+class PhasedRunner(Runner, Protocol):
+    """A runner on a device that copies in, computes and copies out, and can tell them apart."""
+
+    def timed(self, images: Images) -> tuple[Floats, Phases]:
+        """The logits of a call, and what its phases took."""
+        ...
+
+    def fork(self) -> PhasedRunner:
+        """Another context on the same engine, with its own stream and buffers.
+
+        It may run beside this one. Closing it leaves the engine alone; close forks first.
+        """
+        ...
+
+
+def is_phased(runner: Runner) -> TypeGuard[PhasedRunner]:
+    """Whether ``runner`` can time its phases and be forked."""
+    return hasattr(runner, "timed") and hasattr(runner, "fork")

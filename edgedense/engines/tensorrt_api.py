@@ -1,13 +1,12 @@
 """What TensorRT, in its versions and as TensorRT for RTX, has in common and where it differs.
 
-This is the one place that knows versions: a table of dialects. All else asks the dialect, or
-probes for an attribute.
+This is the one place that knows versions: two tables of dialects. All else asks the dialect.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,29 +16,50 @@ from packaging.version import Version
 from edgedense.environment import require
 from edgedense.errors import EdgedenseError, InputError, MachineError
 
+RTX_MODULE = "tensorrt_rtx"
+
 
 @dataclass(frozen=True)
 class Dialect:
     """How one range of versions wants to be spoken to.
 
-    ``typings`` are the ways of typing a network, best first: "strong" runs what the ONNX says,
-    "weak" lets the builder choose among the precisions that builder flags allow.
-    ``half_scales``: whether Q/DQ scales may be FP16 (8.x reads their bytes as FP32).
+    ``typings`` are the ways of typing a network, best first, each with the flag that a network is
+    created with for it: "strong" runs what the ONNX says, "weak" lets the builder choose among the
+    precisions that builder flags allow. ``half_scales``: whether Q/DQ scales may be FP16 (8.x
+    reads their bytes as FP32). ``progress_monitor``: whether a build tells how far it is.
+    ``node_names``: whether a parser error names its node. ``memory_size`` is the engine's
+    property that tells its activation memory in bytes.
+    Of TensorRT for RTX alone: ``ahead_of_time``, engines built on a machine without that GPU, with
+    compute capabilities to name, no timing cache, and kernels that are compiled when a context is
+    made and may be kept in a runtime cache; ``own_graphs``, CUDA graphs that the runtime captures
+    by itself.
     """
 
     versions: str
-    network_flag: str | None
-    typings: tuple[str, ...]
+    typings: Mapping[str, str | None]
     half_scales: bool = True
+    progress_monitor: bool = True
+    node_names: bool = True
+    memory_size: str = "device_memory_size_v2"
     ahead_of_time: bool = False
+    own_graphs: bool = False
 
 
-RTX = Dialect(">=1", None, ("strong",), ahead_of_time=True)
+# fmt: off
+_STRONG_OR_WEAK = {"strong": "STRONGLY_TYPED", "weak": None}
 DIALECTS = (
-    Dialect(">=8.6,<9", "EXPLICIT_BATCH", ("weak",), half_scales=False),
-    Dialect(">=10,<11", "STRONGLY_TYPED", ("strong", "weak")),
-    Dialect(">=11", None, ("strong",)),
+    Dialect(">=8.6,<9", {"weak": "EXPLICIT_BATCH"}, half_scales=False, progress_monitor=False,
+            node_names=False, memory_size="device_memory_size"),
+    Dialect(">=10,<10.1", _STRONG_OR_WEAK, memory_size="device_memory_size"),
+    Dialect(">=10.1,<11", _STRONG_OR_WEAK),
+    Dialect(">=11", {"strong": None}),
 )
+# it counts its own versions
+RTX_DIALECTS = (
+    Dialect(">=1.1,<1.2", {"strong": None}, ahead_of_time=True),
+    Dialect(">=1.2,<2", {"strong": None}, ahead_of_time=True, own_graphs=True),
+)
+# fmt: on
 
 
 def load(module_name: str) -> Any:
@@ -56,16 +76,19 @@ def load(module_name: str) -> Any:
 
 def dialect_of(trt: Any) -> Dialect:
     """The dialect of an imported module. Errors: MachineError for a version that has none."""
-    if hasattr(trt, "ComputeCapability"):  # TensorRT for RTX counts its own versions from 1
-        return RTX
-    return dialect_for(str(trt.__version__))
+    return dialect_for(str(trt.__version__), rtx=trt.__name__ == RTX_MODULE)
 
 
-def dialect_for(version: str) -> Dialect:
-    """The dialect of classic TensorRT ``version``."""
-    for dialect in DIALECTS:
+def dialect_for(version: str, *, rtx: bool = False) -> Dialect:
+    """The dialect of TensorRT ``version``, or of that version of TensorRT for RTX."""
+    for dialect in RTX_DIALECTS if rtx else DIALECTS:
         if Version(version) in SpecifierSet(dialect.versions, prereleases=True):
             return dialect
+    if rtx:
+        raise MachineError(
+            f"TensorRT for RTX {version} is not supported by edgedense",
+            "It speaks 1.1 and later 1.x: pip install -U tensorrt-rtx-cu12",
+        )
     raise MachineError(
         f"TensorRT {version} is not supported by edgedense",
         "It speaks 8.6, 10.x and 11.x: upgrade JetPack or TensorRT, or build with trtexec.",

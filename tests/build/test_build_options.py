@@ -46,6 +46,23 @@ def test_other_options_that_cannot_be(options: BuildOptions) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "reason"),
+    [(BuildOptions("t4", sms=(75,)), r"built on that very GPU.*\n.*rtx-any"),
+     (BuildOptions("cpu", sms=(86,)), "built on that very GPU"),
+     (BuildOptions("rtx-any", sms=(86, 87)), r"86,87 cannot.*\n.*75, 80, 86, 89, 120, 121"),
+     (BuildOptions("rtx-any", sms=(86, 86)), "each once")],
+)  # fmt: skip
+def test_gpus_that_cannot_be_chosen(options: BuildOptions, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        options.check()
+
+
+def test_chosen_gpus_take_the_targets_place() -> None:
+    assert BuildOptions("rtx-any", sms=(89, 75)).check().sms == (89, 75)
+    assert BuildOptions("rtx-ada").check().sms == (89,)
+
+
+@pytest.mark.parametrize(
     ("target", "precision", "rest", "name"),
     [("cpu", "int8", None, "int8.cpu.onnx"), ("cpu", "int8", "fp32", "int8.fp32.onnx"),
      ("rtx-ada", "int8", None, "int8.fp16.onnx"),
@@ -102,15 +119,39 @@ def test_an_existing_destination_is_refused_before_the_work(
 
 
 @pytest.mark.parametrize(
-    ("version", "typings", "flag"),
-    [("8.6.1", ("weak",), "EXPLICIT_BATCH"), ("8.6.2", ("weak",), "EXPLICIT_BATCH"),
-     ("10.0.1", ("strong", "weak"), "STRONGLY_TYPED"),
-     ("10.16.2.10", ("strong", "weak"), "STRONGLY_TYPED"),
-     ("11.0.0.114", ("strong",), None), ("12.0.0rc1", ("strong",), None)],
+    ("version", "typings"),
+    [("8.6.1", {"weak": "EXPLICIT_BATCH"}), ("8.6.2", {"weak": "EXPLICIT_BATCH"}),
+     ("10.0.1", {"strong": "STRONGLY_TYPED", "weak": None}),
+     ("10.16.2.10", {"strong": "STRONGLY_TYPED", "weak": None}),
+     ("11.0.0.114", {"strong": None}), ("12.0.0rc1", {"strong": None})],
 )  # fmt: skip
-def test_dialects(version: str, typings: tuple[str, ...], flag: str | None) -> None:
-    dialect = dialect_for(version)
-    assert (dialect.typings, dialect.network_flag) == (typings, flag)
+def test_dialects(version: str, typings: dict[str, str | None]) -> None:
+    assert list(dialect_for(version).typings.items()) == list(typings.items())
+
+
+@pytest.mark.parametrize(
+    ("version", "rtx", "memory_size"),
+    [("8.6.1", False, "device_memory_size"), ("10.0.1", False, "device_memory_size"),
+     ("10.1.0", False, "device_memory_size_v2"), ("11.4.1", False, "device_memory_size_v2"),
+     ("1.1.1.26", True, "device_memory_size_v2")],
+)  # fmt: skip
+def test_memory_property(version: str, rtx: bool, memory_size: str) -> None:
+    assert dialect_for(version, rtx=rtx).memory_size == memory_size
+
+
+@pytest.mark.parametrize(
+    ("version", "own_graphs"), [("1.1.1.26", False), ("1.2.0.44", True), ("1.7.1.116", True)]
+)
+def test_dialects_of_rtx(version: str, own_graphs: bool) -> None:
+    dialect = dialect_for(version, rtx=True)
+    assert (dialect.ahead_of_time, dialect.own_graphs) == (True, own_graphs)
+    assert dict(dialect.typings) == {"strong": None}
+
+
+@pytest.mark.parametrize("version", ["1.0.0.21", "2.0.0"])
+def test_versions_of_rtx_that_we_do_not_speak(version: str) -> None:
+    with pytest.raises(MachineError, match=f"RTX {version}"):
+        dialect_for(version, rtx=True)
 
 
 @pytest.mark.parametrize("version", ["8.2.1", "8.5.2", "9.3.0"])

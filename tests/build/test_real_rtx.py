@@ -71,6 +71,14 @@ def test_other_targets_build_too(name: str, source: Artifact, tmp_path: Path) ->
     assert build_engine(source, tmp_path / "e", BuildOptions(name)).engine_bytes > 0
 
 
+def test_one_engine_serves_the_gpus_that_were_chosen(source: Artifact, tmp_path: Path) -> None:
+    one = build_engine(source, tmp_path / "one", BuildOptions("rtx-any", sms=(86,)))
+    two = build_engine(source, tmp_path / "two", BuildOptions("rtx-any", sms=(75, 121)))
+    assert (one.sms, two.sms) == ((86,), (75, 121))
+    assert two.tensorrt == artifact.read(tmp_path / "two").manifest.report["runtime_version"]
+    assert (two.golden_sqnr_db, two.sm, two.gpu) == (None, None, None)
+
+
 def test_turing_refuses_fp32_and_says_what_to_do(source: Artifact, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--precision fp16"):
         build_engine(source, tmp_path / "e", BuildOptions("rtx-turing", "fp32"))

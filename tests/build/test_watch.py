@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from edgedense.build.watch import TICKS, Position, stdout_kept_clean, watch
+from edgedense.engines.tensorrt_api import dialect_for
 from edgedense.progress import SILENT
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ class Monitor:
     """Stands for IProgressMonitor."""
 
 
+OLD, NEW = dialect_for("8.6.1"), dialect_for("10.3.0")
 TRT = types.SimpleNamespace(IProgressMonitor=Monitor)
 
 
@@ -64,7 +66,7 @@ def stepping(config: Any, steps: int, each: Callable[[], None] = lambda: None) -
 @pytest.mark.parametrize("steps", [1, 7, 100, 1000])
 def test_a_whole_build_is_a_hundred_ticks(steps: int) -> None:
     config, progress = Config(), Counting()
-    assert watch(TRT, config, stepping(config, steps), progress, "build") == "plan"
+    assert watch(TRT, NEW, config, stepping(config, steps), progress, "build") == "plan"
     assert progress.ticks == TICKS
 
 
@@ -73,12 +75,12 @@ def test_the_builds_own_error_comes_out() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        watch(TRT, Config(), fail, SILENT, "build")
+        watch(TRT, NEW, Config(), fail, SILENT, "build")
 
 
 def test_a_version_without_monitor_says_so() -> None:
     progress = Counting()
-    assert watch(TRT, OldConfig(), lambda: 3, progress, "build") == 3
+    assert watch(TRT, OLD, OldConfig(), lambda: 3, progress, "build") == 3
     assert "does not tell how far" in progress.news[0]
 
 
@@ -88,7 +90,7 @@ def test_an_interrupt_stops_the_builder_at_its_next_step() -> None:
     steps = stepping(config, 10_000, lambda: time.sleep(0.005))
     threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
-        watch(TRT, config, lambda: results.append(steps()), SILENT, "build")
+        watch(TRT, NEW, config, lambda: results.append(steps()), SILENT, "build")
     assert results == ["cancelled"]
 
 

@@ -1,4 +1,4 @@
-"""Fakes of tensorrt and pycuda that have exactly what a recorded version has, and keep a diary.
+"""Fakes of tensorrt and CUDA that have exactly what a recorded version has, and keep a diary.
 
 An attribute, method, enum member or argument that the version lacks raises. Behaviour is the least
 that a build and a run need: the "engine" answers the mean of each image times (1 + class).
@@ -7,18 +7,18 @@ that a build and a run need: the "engine" answers the mean of each image times (
 from __future__ import annotations
 
 import enum
-import json
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from recorded_gpu import COMPUTE_MS, PYCUDA, PYCUDA_FUNCTIONS, Gpu, cuda_python, recorded
 
-HERE = Path(__file__).parent
 CLASSIC = ("8.6.1", "10.3.0", "10.7.0", "10.13.3.9", "10.16.1.11", "11.4.0.106")
 RTX = "1.7.1.116"
+PYCUDA_VERSION = "2026.1"
+CUDA_PYTHON = ("12.8.0", "13.4.4")
 SEVERITIES = ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE")
 
 
@@ -27,6 +27,10 @@ class Script:
     """What the fake device is and how the fake builder behaves."""
 
     sm: tuple[int, int] = (8, 7)
+    gpu_name: str = "Orin (fake)"
+    fail_at: int = 0  # the call that fails, counted from 1; 0: none does
+    captures: bool = True  # whether the network can be captured as a graph
+    runtime_cache: bytes = b"KERNELS"
     parses: bool = True
     plan: bytes | None = b"PLAN"
     opens: bool = True
@@ -35,31 +39,61 @@ class Script:
     cache_matches: bool = True
     batches: tuple[int, int, int] = (1, 2, 4)
     dtype: str = "FLOAT"  # of the engine's ends
+    spoils: float = 1.0  # what every logit is multiplied with
     inspector: str = '{"Layers": ["conv"]}'
 
 
 class Api:
-    """One fake version: ``trt`` and ``cuda`` are the modules, ``calls`` the diary."""
+    """One fake version: ``trt``, ``pycuda`` and ``cuda_python`` are the modules.
 
-    def __init__(self, version: str, script: Script | None = None) -> None:
+    ``calls`` is the diary, ``failed`` the call that was made to fail, ``gpu`` the device.
+    """
+
+    def __init__(
+        self, version: str, script: Script | None = None, cuda_version: str = CUDA_PYTHON[-1]
+    ) -> None:
         self.rtx = version == RTX
         self.version = version
         self.script = script or Script()
         self.calls: list[tuple[str, Any]] = []
-        self.contexts: list[Any] = []
-        self.memory: dict[int, np.ndarray] = {}
+        self.failed: str | None = None
+        self.gpu = Gpu(self.script.sm, self.script.gpu_name)
         self.loggers: list[Any] = []
         self.builds = 0
         name = f"tensorrt-{'rtx-' if self.rtx else ''}{version}.json"
         self.trt = self._module("tensorrt_rtx" if self.rtx else "tensorrt", name)
         self.trt.__version__ = version
-        self.cuda = self._driver()
+        self.pycuda = self._pycuda()
+        self.cuda_python = cuda_python(self, cuda_version)
 
     def names(self) -> list[str]:
         return [name for name, _ in self.calls]
 
     def args(self, name: str) -> list[Any]:
         return [args for called, args in self.calls if called == name]
+
+    def note(self, name: str, args: Any) -> bool:
+        """Write a call into the diary; whether it is the one that has to fail."""
+        kept = args  # but never alive what goes with its last reference
+        if isinstance(args, tuple):
+            kept = tuple(type(arg) if hasattr(type(arg), "__del__") else arg for arg in args)
+        self.calls.append((name, kept))
+        if len(self.calls) != self.script.fail_at:
+            return False
+        self.failed = name
+        return True
+
+    def strike(self, name: str, args: Any) -> None:
+        """Note a call, and raise what its library raises where it has to fail."""
+        fails = self.note(name, args)
+        del args
+        if fails:
+            if name.startswith("cuda."):
+                raise self.pycuda.Error(f"{name} failed: out of memory")
+            raise RuntimeError(f"{name} failed")
+
+    def check_arguments(self, name: str, signatures: Any, args: Any) -> None:
+        check_arguments(self, name, signatures, args)
 
     def say(self, severity: str, text: str) -> None:
         self.loggers[-1].log(getattr(self.trt.ILogger, severity), text)
@@ -69,7 +103,7 @@ class Api:
         return kind.__new__(kind)
 
     def _module(self, module_name: str, file_name: str) -> Any:
-        facts = json.loads((HERE / file_name).read_text())
+        facts = recorded(file_name)
         module = types.ModuleType(module_name)
         self.classes: dict[str, type] = {}
         for name, members in facts["enums"].items():
@@ -84,16 +118,16 @@ class Api:
             setattr(module.ILogger, name, severity[name])
         return module
 
-    def _driver(self) -> Any:
-        facts = json.loads((HERE / "pycuda-2026.1.json").read_text())["classes"]
+    def _pycuda(self) -> Any:
+        facts = dict(recorded(f"pycuda-{PYCUDA_VERSION}.json")["classes"])
         driver = types.ModuleType("pycuda.driver")
         for name, value in facts.pop("driver").items():
             if isinstance(value, list):
-                behave = CUDA_FUNCTIONS.get(name, nothing)
+                behave = PYCUDA_FUNCTIONS.get(name, nothing)
                 setattr(driver, name, function(self, f"cuda.{name}", value, behave))
         driver.Error = type("Error", (Exception,), {})
         for name, members in facts.items():
-            self.classes[f"cuda.{name}"] = fake_class(self, f"cuda.{name}", members, CUDA_BEHAVIOUR)
+            self.classes[f"cuda.{name}"] = fake_class(self, f"cuda.{name}", members, PYCUDA)
             setattr(driver, name, self.classes[f"cuda.{name}"])
         return driver
 
@@ -106,7 +140,11 @@ def function(api: Api, name: str, signatures: Any, behave: Callable[..., Any]) -
     def call(*args: Any, **named: Any) -> Any:
         assert not named, f"{name}: keyword arguments are not recorded"
         check_arguments(api, name, signatures, args)
-        api.calls.append((name, args))
+        try:
+            api.strike(name, args)
+        except BaseException:
+            del args
+            raise
         return behave(api, None, *args)
 
     return call
@@ -118,14 +156,22 @@ def fake_class(api: Api, name: str, members: dict[str, Any], behaviour: Any) -> 
     def setattribute(self: Any, attribute: str, value: Any) -> None:
         if attribute not in members or members[attribute] != "property":
             raise AttributeError(f"{name}.{attribute} does not exist in {api.version}")
-        api.calls.append((f"{name}.{attribute}=", value))
+        try:
+            api.strike(f"{name}.{attribute}=", value)
+        except BaseException:
+            del self
+            raise
         self.__dict__[f"={attribute}"] = value
 
     def initialise(self: Any, *args: Any) -> None:
         if members.get("__init__") in (None, "callable", "property"):
             raise TypeError(f"{name} has no constructor")
         check_arguments(api, name, members["__init__"], args)
-        api.calls.append((name, args))
+        try:
+            api.strike(name, args)
+        except BaseException:
+            del self, args
+            raise
         behaviour.get((name, "__init__"), nothing)(api, self, *args)
 
     for member, signatures in members.items():
@@ -145,8 +191,14 @@ def fake_class(api: Api, name: str, members: dict[str, Any], behaviour: Any) -> 
 def method(api: Api, owner: str, member: str, signatures: Any, behave: Any) -> Any:
     def call(self: Any, *args: Any) -> Any:
         check_arguments(api, f"{owner}.{member}", signatures, args)
-        api.calls.append((f"{owner}.{member}", args))
-        return behave(api, self, *args)
+        ends = member in ("free", "detach")  # then it is gone, even if that fails
+        found = behave(api, self, *args) if ends else None
+        try:
+            api.strike(f"{owner}.{member}", args)
+        except BaseException:
+            del self, args  # real bindings have no frame that a traceback could keep
+            raise
+        return found if ends else behave(api, self, *args)
 
     return call
 
@@ -233,7 +285,7 @@ def deserialize(api: Api, runtime: Any, data: bytes) -> Any:
     if not api.script.opens:
         api.say("ERROR", "Version tag does not match. Note: Current Version: 213")
         return None
-    return api.make("ICudaEngine")
+    return handed_out(api, "ICudaEngine", "engine", runtime)
 
 
 def profile_shapes(api: Api, engine: Any, name: str, index: int) -> list[Any]:
@@ -247,18 +299,71 @@ def set_shape(api: Api, context: Any, name: str, shape: Any) -> bool:
 
 
 def set_address(api: Api, context: Any, name: str, address: int) -> bool:
-    context.__dict__[name] = api.memory[address]
+    assert ("device", address) in api.gpu.live
+    context.__dict__[name] = address
     return True
 
 
 def execute(api: Api, context: Any, stream: int) -> bool:
-    assert api.contexts, "no CUDA context is current"
-    held = context.__dict__
-    batch = held["batch"]
-    images = held["images"][: batch * 48].reshape(batch, 48)
-    logits = images.mean(1, keepdims=True) * np.arange(1, 11, dtype=np.float32)
-    held["logits"][: batch * 10] = logits.reshape(-1)
+    assert ("stream", stream) in api.gpu.live
+    if api.gpu.capturing is not None and not api.script.captures:
+        return False
+    batch = context.__dict__["batch"]
+    api.gpu.do(lambda: compute(api, context, batch), COMPUTE_MS)
+    profiler = context.__dict__.get("=profiler")
+    if profiler is not None:
+        profiler.report_layer_time("stem", 1.0 + 2 * batch)
+        profiler.report_layer_time("head", 0.5)
     return True
+
+
+def compute(api: Api, context: Any, batch: int) -> None:
+    held = context.__dict__
+    assert held["batch"] == batch, "the context was changed under a captured graph"
+    dtype = np.float16 if api.script.dtype == "HALF" else np.float32
+    images = api.gpu.memory(held["images"]).view(dtype)[: batch * 48].reshape(batch, 48)
+    logits = images.mean(1, keepdims=True) * np.arange(1, 11, dtype=np.float32)
+    target = api.gpu.memory(held["logits"]).view(dtype)
+    target[: batch * 10] = (api.script.spoils * logits).reshape(-1)
+
+
+def handed_out(api: Api, name: str, kind: str, parent: Any) -> Any:
+    """An object of ``name`` that the GPU's books know as a ``kind``, which ``parent`` outlives."""
+    found = api.make(name)
+    found.__dict__["number"] = api.gpu.give(kind, ("part of", parent.__dict__["number"]))
+    found.__dict__["in context"] = bool(api.gpu.contexts)
+    return found
+
+
+def start_runtime(api: Api, runtime: Any, logger: Any) -> None:
+    api.loggers.append(logger)
+    runtime.__dict__["number"] = api.gpu.give("runtime")
+    runtime.__dict__["in context"] = bool(api.gpu.contexts)
+
+
+def end(kind: str) -> Any:
+    """What goes with its last reference, and only after its parts."""
+
+    def gone(api: Api, thing: Any) -> None:
+        number = thing.__dict__.get("number")
+        if number is not None:
+            if thing.__dict__["in context"]:
+                api.gpu.need_context(f"the end of the {kind}")
+            for (part, _), value in api.gpu.live.items():
+                if isinstance(value, tuple) and value == ("part of", number):
+                    api.gpu.wrongs.append(f"the {kind} was freed before its {part}")
+            api.gpu.take(kind, number)
+
+    return gone
+
+
+def keep_kernels(api: Api, config: Any, cache: Any) -> bool:
+    config.__dict__["cache"] = cache
+    return True
+
+
+def read_kernels(api: Api, cache: Any, data: bytes) -> bool:
+    return bytes(data) == api.script.runtime_cache
 
 
 TRT_BEHAVIOUR: dict[tuple[str, str], Callable[..., Any]] = {
@@ -287,7 +392,8 @@ TRT_BEHAVIOUR: dict[tuple[str, str], Callable[..., Any]] = {
     ("Dims", "__init__"): set_dims,
     ("Dims", "__iter__"): lambda api, dims: iter(dims.__dict__["shape"]),
     ("Dims", "__repr__"): lambda api, dims: str(dims.__dict__["shape"]),
-    ("Runtime", "__init__"): create_builder,
+    ("Runtime", "__init__"): start_runtime,
+    ("Runtime", "__del__"): end("runtime"),
     ("Runtime", "deserialize_cuda_engine"): deserialize,
     ("ICudaEngine", "num_io_tensors"): lambda api, _: 2,
     ("ICudaEngine", "get_tensor_name"): lambda api, _, index: ("images", "logits")[index],
@@ -300,50 +406,19 @@ TRT_BEHAVIOUR: dict[tuple[str, str], Callable[..., Any]] = {
     ("ICudaEngine", "get_tensor_profile_shape"): profile_shapes,
     ("ICudaEngine", "device_memory_size"): lambda api, _: 4096,
     ("ICudaEngine", "device_memory_size_v2"): lambda api, _: 4096,
-    ("ICudaEngine", "create_execution_context"): lambda api, *_: api.make("IExecutionContext"),
+    ("ICudaEngine", "create_execution_context"): lambda api, engine, *_: handed_out(
+        api, "IExecutionContext", "execution", engine
+    ),
+    ("ICudaEngine", "__del__"): end("engine"),
+    ("ICudaEngine", "create_runtime_config"): lambda api, _: api.make("IRuntimeConfig"),
+    ("IRuntimeConfig", "create_runtime_cache"): lambda api, _: api.make("IRuntimeCache"),
+    ("IRuntimeConfig", "set_runtime_cache"): keep_kernels,
+    ("IRuntimeCache", "deserialize"): read_kernels,
+    ("IRuntimeCache", "serialize"): lambda api, _: host_memory(api, api.script.runtime_cache),
+    ("IExecutionContext", "__del__"): end("execution"),
     ("ICudaEngine", "create_engine_inspector"): lambda api, *_: api.make("EngineInspector"),
     ("EngineInspector", "get_engine_information"): lambda api, *_: api.script.inspector,
     ("IExecutionContext", "set_input_shape"): set_shape,
     ("IExecutionContext", "set_tensor_address"): set_address,
     ("IExecutionContext", "execute_async_v3"): execute,
-}
-
-# behaviour: pycuda
-
-
-def allocate(api: Api, _: Any, size: int) -> Any:
-    memory = api.make("cuda.DeviceAllocation")
-    address = 0x1000 * (len(api.memory) + 1)
-    memory.__dict__["address"] = address
-    dtype = np.dtype(np.float16 if api.script.dtype == "HALF" else np.float32)
-    api.memory[address] = np.full(size // dtype.itemsize, np.nan, dtype)
-    return memory
-
-
-def to_device(api: Api, _: Any, target: Any, source: np.ndarray, stream: Any = None) -> None:
-    assert source.flags.c_contiguous, "pycuda copies contiguous memory only"
-    assert source.dtype == api.memory[int(target)].dtype, "bytes of another type"
-    api.memory[int(target)][: source.size] = source.reshape(-1)
-
-
-def to_host(api: Api, _: Any, target: np.ndarray, source: Any, stream: Any = None) -> None:
-    assert target.dtype == api.memory[int(source)].dtype, "bytes of another type"
-    target[...] = api.memory[int(source)][: target.size].reshape(target.shape)
-
-
-CUDA_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "mem_alloc": allocate,
-    "memcpy_htod_async": to_device,
-    "memcpy_dtoh_async": to_host,
-    "pagelocked_empty": lambda api, _, shape, dtype: np.full(shape, np.nan, dtype),
-}
-CUDA_BEHAVIOUR: dict[tuple[str, str], Callable[..., Any]] = {
-    ("cuda.Device", "compute_capability"): lambda api, _: api.script.sm,
-    ("cuda.Device", "name"): lambda api, _: "Orin (fake)",
-    ("cuda.Device", "retain_primary_context"): lambda api, _: api.make("cuda.Context"),
-    ("cuda.Context", "push"): lambda api, context: api.contexts.append(context),
-    ("cuda.Context", "pop"): lambda api, context: api.contexts.pop(),
-    ("cuda.DeviceAllocation", "__int__"): lambda api, memory: memory.__dict__["address"],
-    ("cuda.DeviceAllocation", "free"): lambda api, memory: api.memory.pop(int(memory)),
-    ("cuda.Stream", "handle"): lambda api, _: 77,
 }
