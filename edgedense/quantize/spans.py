@@ -19,13 +19,18 @@ from torch import Tensor
 from edgedense.graph.nodes import Affine, Conv, Graph, Linear, Node, Relu
 from edgedense.quantize.concats import Family, behind, families
 from edgedense.quantize.equalize import Span
-from edgedense.quantize.ranges import CLIP_WEIGHT
 
 Double = NDArray[np.float64]
 _BINS = 384
 _CUTS = np.linspace(0, 0.9, 46)  # shares of a channel's span to cut off at one end
 _LEAST = 0.02  # share of a channel's span that stays
 _LEVELS = 254  # steps between the ends
+# what is clipped is rare and large, and every later layer reads it: the few images that it hits
+# lose far more than the mean square over all values tells
+_CLIP_WEIGHT = 256.0
+# of the span, at the end that passes the readers' ReLUs: other images than those of the calibration
+# set reach further
+_HEADROOM = 0.15
 
 
 class ChannelHistograms:
@@ -153,11 +158,13 @@ def _best(
     lows = seen.low[:, np.newaxis] + _CUTS * width
     highs = seen.high[:, np.newaxis] - _CUTS * width
     below, above = np.zeros_like(lows), np.zeros_like(highs)
-    slope = np.zeros(len(x))
+    slope, rising = np.zeros((2, len(x)))
     for reader in readers:
         exact = reader.answer(x)
         energy = reader.energy / (powers[reader.node] or 1.0)
-        slope += energy * reader.scale**2 * (share * (exact > reader.low)).sum(axis=1)
+        passed = energy * reader.scale**2 * (share * (exact > reader.low)).sum(axis=1)
+        slope += passed
+        rising += passed * np.sign(reader.scale)
         for cut in range(len(_CUTS)):
             low, high = lows[:, cut : cut + 1], highs[:, cut : cut + 1]
             lost = np.square(reader.answer(np.maximum(x, low)) - exact)
@@ -166,8 +173,11 @@ def _best(
             above[:, cut] += energy * (share * lost).sum(axis=1)
     left = highs[:, np.newaxis, :] - lows[:, :, np.newaxis]
     rounding = slope[:, np.newaxis, np.newaxis] * (left / _LEVELS) ** 2 / 12
-    error = CLIP_WEIGHT * (below[:, :, np.newaxis] + above[:, np.newaxis, :]) + rounding
+    error = _CLIP_WEIGHT * (below[:, :, np.newaxis] + above[:, np.newaxis, :]) + rounding
     error[left < _LEAST * width[:, :, np.newaxis]] = np.inf
     low, high = np.unravel_index(error.reshape(len(x), -1).argmin(axis=1), error.shape[1:])
     each = np.arange(len(x))
-    return WorthSpan(lows[each, low], highs[each, high], rounding[each, low, high])
+    room = _HEADROOM * left[each, low, high]
+    up = rising >= 0
+    bottom, top = lows[each, low] - room * ~up, highs[each, high] + room * up
+    return WorthSpan(bottom, top, rounding[each, low, high])
