@@ -23,7 +23,10 @@ FLOORS = (
     {"artifact"},
     {"board", "data", "densenet", "run", "stats", "targets"},
     {"engines", "graph", "latency"},
-    {"importing", "prune", "quantize", "lint", "build", "validate", "benchmark", "train", "insight"},
+    {
+        *("importing", "prune", "quantize", "lint", "build", "validate", "benchmark", "train"),
+        "insight",
+    },
     {"bundle", "compare", "pipeline", "report", "demo", "doctor", "profiling", "serving"},
     {"cli"},
     {"__main__", "pytest_plugin"},

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -271,9 +272,9 @@ def test_an_artifact_of_the_wrong_stage(
 
 def test_a_report_where_none_can_be(tiny: Any, refused: Call, edgedense: Call, run: Path) -> None:
     assert "holds no stages of a run" in refused("report", tiny.train)
-    assert edgedense("report", run, "-o", run / "pages" / "new.md").code == 0
-    assert (run / "pages" / "new.md").exists()
-    refused("report", run, "-o", run / "report.json" / "page.md")
+    assert edgedense("report", run, "-o", run / "pages" / "new.html").code == 0
+    assert (run / "pages" / "new.html").exists()
+    refused("report", run, "-o", run / "report.json" / "page.html")
 
 
 @pytest.fixture
@@ -453,3 +454,155 @@ def test_an_engine_for_larger_batches_only(
     assert edgedense("build-engine", made.quantized, "-o", engine, "--batch", "2:4:8").code == 0
     words = ["validate", engine, "--data", tiny.test, "--reference", tiny.checkpoint]
     assert edgedense(*words, "--max-drop", 5, "--min-speedup", 0.001).code == 0
+
+
+# --- comparing, looking inside, shipping -------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shipped(made: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle, a pair of keys, and files that are none of what is wanted."""
+    from edgedense.bundle import PackOptions, new_key, pack
+
+    place = tmp_path_factory.mktemp("shipped")
+    (place / "empty").mkdir()
+    (place / "junk").write_bytes(b"\0junk")
+    (place / "empty.json").write_text("{}")
+    new_key(place / "key")
+    tests = made.quantized.parent / "test"
+    pack(made.quantized, place / "b.edz", PackOptions(targets=("cpu",)), tests)
+    whole = (place / "b.edz").read_bytes()
+    (place / "cut.edz").write_bytes(whole[: len(whole) // 2])
+    changed = bytearray(whole)
+    changed[len(changed) // 2] ^= 1
+    (place / "changed.edz").write_bytes(changed)
+    return place
+
+
+LAYERS = Path(__file__).parent / "recorded" / "inspector" / "trex_resnet18_qat.json"
+NO_ARTIFACT = "an artifact is wanted"
+
+
+Refusals = Iterator[tuple[list[object], str]]
+
+
+def bundle_errors(tiny: Any, made: Any, at: Path, out: Path) -> Refusals:
+    """Calls that are refused, and what is said."""
+    none, empty, junk, net = at / "nowhere", at / "empty", at / "junk", tiny.checkpoint
+    run = ["-o", out, "--target", "cpu"]
+    yield ["run-bundle", none, *run], "nowhere: No such file"
+    yield ["run-bundle", empty, *run], "empty: Is a directory"
+    yield ["run-bundle", junk, *run], "junk is no edgedense bundle"
+    yield ["run-bundle", net, *run], "is no edgedense bundle"
+    yield ["run-bundle", at / "cut.edz", *run], "cut short or damaged"
+    yield ["run-bundle", at / "changed.edz", *run], "changed or damaged after it was packed"
+    bundle = at / "b.edz"
+    yield ["run-bundle", bundle, "--target", "t4", "-o", out], "packed for cpu, not for t4"
+    yield ["run-bundle", bundle, "-o", tiny.train], "exists already and is no run"
+    yield ["run-bundle", bundle, *run, "--verify-key", none], "nowhere: No such file"
+    yield ["run-bundle", bundle, *run, "--verify-key", at / "key"], "is a secret key"
+    yield ["run-bundle", bundle, *run, "--verify-key", at / "key.pub"], "is not signed"
+    into = ["-o", out.with_suffix(".edz")]
+    yield ["pack", none, *into], "nowhere is no run of edgedense deploy: it does not exist"
+    yield ["pack", empty, *into], "empty is no run of edgedense deploy"
+    yield ["pack", junk, *into], "junk is no run of edgedense deploy"
+    yield ["pack", made.engine, *into], "is a build-engine artifact"
+    packed = ["pack", made.quantized, "--eval", tiny.test]
+    yield [*packed, "-o", empty], "empty exists already"
+    yield [*packed, "-o", junk / "b.edz"], "Not a directory"
+    yield [*packed, *into, "--sign", none], "nowhere: No such file"
+    yield [*packed, *into, "--sign", at / "key.pub"], "key.pub holds no secret key"
+    yield [*packed, *into, "--target", "toaster"], "there is no target 'toaster'"
+    yield [*packed, *into, "--eval-images", 0], "a sample of 0 images was asked"
+    yield ["pack", made.quantized, *into, "--eval", empty], "no images in"
+    yield ["new-key", at / "key"], "key exists already"
+    yield ["new-key", empty], "empty exists already"
+    yield ["new-key", junk / "key"], "Not a directory"
+
+
+def triton_errors(tiny: Any, made: Any, at: Path, out: Path) -> Refusals:
+    """Calls that are refused, and what is said."""
+    none, empty, junk, net = at / "nowhere", at / "empty", at / "junk", tiny.checkpoint
+    triton = ["-o", out]
+    yield ["export-triton", none, *triton], NO_ARTIFACT
+    yield ["export-triton", net, *triton], NO_ARTIFACT
+    yield ["export-triton", made.quantized, *triton], "is a quantize artifact, not an engine"
+    yield ["export-triton", made.engine, *triton, "--name", "../up"], "cannot name a model"
+    yield ["export-triton", made.engine, *triton, "--labels", empty], "no images in"
+    yield ["export-triton", made.engine, *triton, "--max-batch", 99], "takes at most 8"
+    yield ["export-triton", made.engine, "-o", junk], "Not a directory"
+
+
+def looking_errors(tiny: Any, made: Any, at: Path, out: Path) -> Refusals:
+    """Calls that are refused, and what is said."""
+    none, empty, junk, net = at / "nowhere", at / "empty", at / "junk", tiny.checkpoint
+    yield ["layers", none], "nowhere: No such file"
+    yield ["layers", empty], "empty: Is a directory"
+    yield ["layers", junk], "is no JSON"
+    yield ["layers", net], "is no JSON"
+    yield ["layers", at / "empty.json"], "holds no layers of an engine"
+    yield ["layers", made.quantized], "is a quantize artifact, not an engine"
+    yield ["layers", made.engine], "no inspector.json"
+    yield ["layers", LAYERS, "--profile", none], "nowhere: No such file"
+    yield ["layers", LAYERS, "--profile", at / "empty.json"], "is no profile"
+    yield ["layers", LAYERS, "--onnx", empty], "is a folder"
+    yield ["layers", LAYERS, "--onnx", junk], "not an ONNX file"
+    two = ["compare", made.engine, made.engine]
+    yield ["compare", none, made.engine], NO_ARTIFACT
+    yield ["compare", net, made.engine], NO_ARTIFACT
+    yield ["compare", none, empty], "holds no stages of a run"
+    yield ["compare", made.quantized, made.engine], "is a quantize artifact and"
+    yield ["compare", tiny.train, tiny.test, "--data", tiny.test], "--data is for two artifacts"
+    yield two, "two engines are compared on images"
+    yield [*two, "--data", empty], "no images in"
+    yield [*two, "--data", tiny.test / "red"], "without a label"
+    yield [*two, "--data", tiny.test, "--repeats", 1], "--repeats"
+    yield [*two, "--data", tiny.test, "--latency", empty], "--latency is for validate artifacts"
+    yield [*two, "--data", tiny.test, "-o", empty], "empty exists already"
+
+
+@pytest.mark.parametrize("errors", [bundle_errors, triton_errors, looking_errors])
+def test_comparing_looking_inside_and_shipping(
+    errors: Callable[..., Refusals],
+    tiny: Any,
+    made: Any,
+    shipped: Path,
+    refused: Call,
+    tmp_path: Path,
+) -> None:
+    before = sorted(shipped.rglob("*"))
+    for words, said in errors(tiny, made, shipped, tmp_path / "out"):
+        assert said in refused(*words), words
+    assert sorted(shipped.rglob("*")) == before
+
+
+@pytest.mark.parametrize("kilobytes", [0, 4, 16])
+def test_shipping_to_a_small_disk_that_fills_up(
+    kilobytes: int,
+    tiny: Any,
+    made: Any,
+    shipped: Path,
+    edgedense: Call,
+    small_disk: Callable[[int], Path],
+) -> None:
+    disk = small_disk(max(kilobytes, 4))
+    if not kilobytes:
+        with contextlib.suppress(OSError):
+            (disk / "ballast").write_bytes(b"x" * 8192)
+    before = set(disk.rglob("*"))
+    cpu = ["--target", "cpu"]
+    calls: list[list[object]] = [
+        ["pack", made.quantized, "--eval", tiny.test, *cpu, "-o", disk / "b.edz"],
+        ["export-triton", made.engine, "-o", disk / "models"],
+        ["run-bundle", shipped / "b.edz", "-o", disk / "run"],
+    ]
+    if not kilobytes:
+        calls.append(["new-key", disk / "key"])
+    for words in calls:
+        ended = edgedense(*words)
+        assert ended.code == 3, (words, ended.err)
+        assert len(ended.error) == 2, ended.err
+        assert re.search("disk is full|MB free, but unpacking takes", ended.error[0]), ended.err
+        left = {path for path in disk.rglob("*") if path.is_file()} - before
+        # a run may keep its ledger, to go on from, and what was finished
+        assert not [path for path in left if path.name != "run.json"], words

@@ -37,7 +37,7 @@ class _Asked:
     seed: int
 
 
-@click.command()
+@click.command(short_help="Say which of two engines to ship, or show two runs.")
 @click.argument("first", type=params.PATH, metavar="A")
 @click.argument("second", type=params.PATH, metavar="B")
 @click.option("--data", type=params.PATH, help="Of two engines: evaluation images with labels.")
@@ -69,7 +69,11 @@ class _Asked:
 )
 @click.option("--batch", default=1, show_default=True, help="Images a call.")
 @click.option(
-    "--repeats", default=6, show_default=True, help="Fresh processes for each engine, in turns."
+    "--repeats",
+    type=click.IntRange(min=2),
+    default=6,
+    show_default=True,
+    help="Fresh processes for each engine, in turns.",
 )
 @click.option("--max-seconds", default=10.0, show_default=True, help="Longest of one repeat.")
 @params.output_option(required=False)
@@ -95,6 +99,7 @@ def compare(first: Path, second: Path, output: Path | None, as_json: bool, **ask
     wanted = _Asked(**asked)
     terminal = Terminal()
     if not (artifact.is_artifact(first) or artifact.is_artifact(second)):
+        _check_runs(wanted)
         return _runs(first, second, output, as_json, terminal)
     pair = artifact.read(first), artifact.read(second)
     found = _judged(*pair, wanted, terminal)
@@ -105,6 +110,15 @@ def compare(first: Path, second: Path, output: Path | None, as_json: bool, **ask
     else:
         show_verdict(terminal, found)
     return found.exit_code
+
+
+def _check_runs(asked: _Asked) -> None:
+    given = [name for name in ("data", "reference", "latency") if getattr(asked, name) is not None]
+    if given:
+        raise InputError(
+            f"--{given[0]} is for two artifacts; two runs are shown as they are",
+            "Leave it away, or name the engines (or validate stages) in the runs.",
+        )
 
 
 def _judged(first: Artifact, second: Artifact, asked: _Asked, terminal: Terminal) -> VerdictReport:

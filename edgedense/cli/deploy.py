@@ -12,7 +12,7 @@ from edgedense.cli.terminal import Terminal, count, emit, number, percent, size
 from edgedense.environment import COMPRESS, require
 
 if TYPE_CHECKING:
-    from edgedense.pipeline import DeployOptions, DeployReport, Inputs
+    from edgedense.pipeline import DeployOptions, DeployReport, Inputs, Planned
     from edgedense.prune.options import Method
     from edgedense.quantize.options import Effort, Float, Placement
     from edgedense.quantize.ranges import Calibrator
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 @click.option(
     "--target",
     "targets",
+    metavar="NAME",
+    shell_complete=params.complete_target,
     multiple=True,
     default=("cpu",),
     show_default=True,
@@ -106,11 +108,7 @@ def execute(
 
     terminal = Terminal()
     if dry_run:
-        planned = plan(inputs, output, options, terminal)
-        if as_json:
-            emit({"run": str(output), "plan": [vars(line) for line in planned]})
-        rows = [(p.stage, p.what, "reuse" if p.reused else "do") for p in planned]
-        terminal.table(f"plan for {output}", ("stage", "what", ""), rows)
+        _show_plan(terminal, plan(inputs, output, options, terminal), output, as_json)
         return 0
     found = run(inputs, output, options, terminal)
     write_reports(read_run(output), output)
@@ -121,8 +119,28 @@ def execute(
     return found.exit_code
 
 
-# what accuracy is called in a report, and here
-ANSWER = {"classification": ("top1", "top-1"), "segmentation": ("miou", "mean IoU")}
+def _show_plan(terminal: Terminal, planned: list[Planned], output: Path, as_json: bool) -> None:
+    from edgedense.doctor import examine
+
+    machine = examine()
+    able = {"engine": machine.builds, "benchmark": machine.runs, "validate": machine.runs}
+    here = {line.stage: _here(line.stage, able) for line in planned}
+    if as_json:
+        told = [vars(line) | {"here": here[line.stage]} for line in planned]
+        emit({"run": str(output), "plan": told})
+    rows = [
+        (p.stage, p.what, "reuse" if p.reused else "do" if here[p.stage] else "elsewhere")
+        for p in planned
+    ]
+    terminal.table(f"plan for {output}", ("stage", "what", ""), rows)
+    if not all(here.values()):
+        terminal.say("elsewhere: not on this machine; see: edgedense doctor")
+
+
+def _here(stage: str, able: dict[str, tuple[str, ...]]) -> bool:
+    """Whether this machine can do a stage."""
+    kind, _, target = stage.partition("-")
+    return kind not in able or target in able[kind]
 
 
 def show(terminal: Terminal, found: DeployReport) -> None:
@@ -134,8 +152,8 @@ def show(terminal: Terminal, found: DeployReport) -> None:
         "MACs an image",
         "weights",
         "engine file",
-        ANSWER[found.task][1],
-        f"{ANSWER[found.task][1]} drop",
+        found.answer[1],
+        f"{found.answer[1]} drop",
         "same answer as FP32",
         "logit SQNR",
     )
@@ -145,7 +163,10 @@ def show(terminal: Terminal, found: DeployReport) -> None:
         terminal.say(f"  {reason}")
     terminal.say(f"verdict: {found.verdict.upper()} (judged on {', '.join(found.judged_on)})")
     for name, why in found.elsewhere.items():
-        terminal.say(f"{name}: not on this machine. {why}")
+        what, _, remedy = why.partition("\n")
+        terminal.say(f"{name}: not on this machine. {what}")
+        if remedy:
+            terminal.say(f"  → {remedy}")
     terminal.say(f"evidence: {found.run}/report.html")
 
 
@@ -155,7 +176,7 @@ def _fp32(found: DeployReport, targets: list[str]) -> tuple[str, ...]:
     model = found.stages["reference"]
     right = p50_ms = None
     if ran:
-        right = found.stages[f"validate-{ran[0]}"]["reference"][ANSWER[found.task][0]]
+        right = found.stages[f"validate-{ran[0]}"]["reference"][found.answer[0]]
         p50_ms = found.stages[f"benchmark-{ran[0]}"]["against"]["p50_ms"]
     latency = f"{number(p50_ms)} ms"
     weights = size(4 * model["params"])
@@ -174,7 +195,7 @@ def _engine(found: DeployReport, target: str) -> tuple[str, ...]:
     drop = "-" if judged["drop_pp"] is None else f"{judged['drop_pp']:.2f} pp"
     return (
         *fixed,
-        percent(judged["engine"][ANSWER[found.task][0]]),
+        percent(judged["engine"][found.answer[0]]),
         drop,
         percent(judged["agreement"]),
         "-" if sqnr is None else f"{sqnr:.1f} dB",

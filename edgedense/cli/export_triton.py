@@ -104,7 +104,7 @@ def _show(found: TritonReport) -> None:
     for warning in found.warnings:
         terminal.say(f"warning: {warning}")
     if found.artifact is None:
-        terminal.say(found.config.rstrip())
+        terminal.say(found.config.rstrip(), whole=True)
         terminal.say(f"dry run: nothing was written to {found.repository}")
         return
     batches = f"1 to {found.max_batch_size}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SHOWN, _SLOWEST, _WIDEST = 3, 5, 60
 
 
-@click.command()
+@click.command(short_help="Tell in which precision an engine's layers run.")
 @click.argument("engine", type=params.PATH, metavar="ENGINE|FILE.json")
 @click.option(
     "--profile",

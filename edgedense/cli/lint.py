@@ -21,7 +21,12 @@ _SHOWN = 3
 
 @click.command()
 @click.argument("file", type=params.PATH)
-@click.option("--target", metavar="NAME", help="Only what its versions of TensorRT do.")
+@click.option(
+    "--target",
+    metavar="NAME",
+    shell_complete=params.complete_target,
+    help="Only what its versions of TensorRT do.",
+)
 @click.option("--all", "show_all", is_flag=True, help="Show every place, not only the first.")
 @params.json_option
 def lint(file: Path, target: str | None, show_all: bool, as_json: bool) -> int:

@@ -41,14 +41,34 @@ from edgedense.errors import EdgedenseError, InputError
 
 # what several processes do together under torchrun; the rest is done by the first alone
 SHARED = frozenset({"train", "finetune", "quantize", "validate"})
+# commands in the order of work
+SECTIONS = {
+    "A network": (train, inspect, import_model, prune, finetune),
+    "Quantize and build": (quantize, lint, build_engine, layers),
+    "Prove": (benchmark, validate, compare, report),
+    "Ship": (pack, run_bundle, new_key, export_triton),
+    "All at once": (deploy, sweep, demo),
+    "What there is": (models, targets, profile_target, doctor),
+}
 
 
 class Ordered(click.Group):
-    """Lists commands as they were added: the order of work."""
+    """Lists commands as they were added, the order of work, under the headings of SECTIONS."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in the order of work."""
         return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """One line a command."""
+        width = max(map(len, self.commands))
+        room = formatter.width - width - 6
+        formatter.write_paragraph()
+        for heading, commands in SECTIONS.items():
+            formatter.write(f"{heading}:\n")
+            for command in commands:
+                told = command.get_short_help_str(room)
+                formatter.write(f"  {command.name or '':<{width}}  {told}\n")
 
 
 @click.group(
@@ -62,9 +82,11 @@ def cli(context: click.Context) -> None:
     """Make a trained DenseNet ready for an NVIDIA edge device, and prove that it still works.
 
     \b
-    The order of work:  train → inspect → prune → finetune → quantize
-                        → build-engine → benchmark → validate → report
+    The order of work:  train → inspect → prune → finetune → quantize → lint
+                        → build-engine → layers → benchmark → validate → report
     All of it at once:  edgedense deploy MODEL --calib SET --eval SET -o RUN
+    Then on a device:   edgedense pack RUN -o B.edz → edgedense run-bundle B.edz
+    Or on a server:     edgedense export-triton ENGINE -o REPOSITORY
     Many at once:       edgedense sweep MODEL --calib SET --eval SET -o RUN
     Never seen it?      edgedense demo
     """
@@ -74,13 +96,9 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (
-    *(train, inspect, import_model, prune, finetune, quantize, lint),
-    *(build_engine, layers, benchmark, validate, compare, report, export_triton),
-    *(pack, run_bundle, new_key),
-    *(deploy, sweep, demo, models, targets, profile_target, doctor),
-):
-    cli.add_command(command)
+for section in SECTIONS.values():
+    for command in section:
+        cli.add_command(command)
 
 
 def main() -> NoReturn:

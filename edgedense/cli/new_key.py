@@ -10,7 +10,7 @@ from edgedense.cli import params
 from edgedense.cli.terminal import Terminal, emit
 
 
-@click.command("new-key")
+@click.command("new-key", short_help="Make a pair of keys to sign bundles with.")
 @click.argument("file", type=params.PATH)
 @params.json_option
 def new_key(file: Path, as_json: bool) -> None:

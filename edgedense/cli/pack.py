@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--target",
     "targets",
+    shell_complete=params.complete_target,
     multiple=True,
     metavar="NAME",
     help="Device; may be given several times.  [default: as the run was asked]",

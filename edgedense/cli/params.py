@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from edgedense.densenet.checkpoints import (
     AS_FOUND,
@@ -32,8 +33,31 @@ engine_argument = click.argument("engine", type=PATH)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print exactly one JSON object on stdout."
 )
+
+
+def complete_target(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of targets, for the shell."""
+    from edgedense.targets import TARGETS
+
+    named = [CompletionItem(target.name, help=target.label) for target in TARGETS]
+    return [item for item in named if item.value.startswith(incomplete)]
+
+
+def complete_preprocess(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of presets, for the shell; else files."""
+    from edgedense.data import PRESETS
+
+    named = [CompletionItem(name) for name in PRESETS if name.startswith(incomplete)]
+    return named or [CompletionItem(incomplete, type="file")]
+
+
 preprocess_option = click.option(
     "--preprocess",
+    shell_complete=complete_preprocess,
     metavar="NAME|FILE.toml",
     help="How images become tensors: imagenet, cifar10, cifar100, digits, caffe, xray, camvid "
     "or a TOML file. An artifact brings its own, and so does a checkpoint whose code base has only "
@@ -170,6 +194,14 @@ class Several(click.ParamType):  # type: ignore[type-arg]  # generic from click 
             return value
         parts = [part.strip() for part in str(value).split(",")]
         return tuple(dict.fromkeys(self.kind.convert(part, param, ctx) for part in parts))
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """What may stand after the last comma."""
+        before, comma, last = incomplete.rpartition(",")
+        found = self.kind.shell_complete(ctx, param, last)
+        return [CompletionItem(f"{before}{comma}{item.value}") for item in found]
 
 
 batch_option = click.option(

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 @click.command("profile-target")
-@click.option("--target", required=True, metavar="NAME", help="The device that this machine is.")
+@click.option(
+    "--target",
+    required=True,
+    metavar="NAME",
+    shell_complete=params.complete_target,
+    help="The device that this machine is.",
+)
 @click.option(
     "-o", "--output", type=params.PATH, metavar="TABLE.json", help="File to write; whole or not."
 )

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 @click.option(
     "--target",
     metavar="NAME",
+    shell_complete=params.complete_target,
     help="Align to what this device's INT8 wants; to its halves where a layer is too narrow.",
 )
 @click.option(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _SIGNED = {None: "not signed", False: "signed, not verified (--verify-key)", True: "verified"}
 
 
-@click.command("run-bundle")
+@click.command("run-bundle", short_help="Prove a bundle on this device: build, time, judge.")
 @click.argument("bundle", type=params.PATH)
 @click.option(
     "-o",
@@ -29,6 +29,7 @@ _SIGNED = {None: "not signed", False: "signed, not verified (--verify-key)", Tru
 @click.option(
     "--target",
     metavar="NAME",
+    shell_complete=params.complete_target,
     help="Which of the bundle's devices this is; cpu is a rehearsal.  [default: its only one]",
 )
 @click.option(
@@ -96,7 +97,10 @@ def show(terminal: Terminal, found: RunBundleReport) -> None:
     if found.golden_sqnr_db is not None:
         terminal.say(f"golden inputs: {number(found.golden_sqnr_db, 1)} dB from FP32")
     for name, why in found.left_out.items():
-        terminal.say(f"{name}: not on this machine, so there is no speed-up. {why}")
+        what, _, remedy = why.partition("\n")
+        terminal.say(f"{name}: not on this machine, so there is no speed-up. {what}")
+        if remedy:
+            terminal.say(f"  → {remedy}")
     terminal.say(f"bundle {found.sha256[:16]}: {_SIGNED[found.signed]}")
     terminal.say(f"evidence: {found.run}/report.md")
 

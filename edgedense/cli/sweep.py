@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgedense.cli import params
-from edgedense.cli.deploy import ANSWER
 from edgedense.cli.terminal import Terminal, count, emit, number, size
 from edgedense.environment import COMPRESS, require
 
@@ -59,6 +58,8 @@ if TYPE_CHECKING:
 @click.option(
     "--target",
     "targets",
+    metavar="NAME",
+    shell_complete=params.complete_target,
     multiple=True,
     help="Predict latency for this GPU; may be given several times.",
 )
@@ -148,33 +149,42 @@ def _show(terminal: Terminal, found: SweepReport, output: Path) -> None:
     """One line a point, then what the star means and why points failed."""
     from edgedense.pipeline.outcome import failures, legend
 
-    targets = list(found.points[0].predicted_ms)
-    head = ["", "point", "MACs", ANSWER[found.task][1], "drop pp [95 %]", "ONNX", "cpu ms"]
+    head = ["", "point", "MACs", found.answer[1], "drop pp [95 %]", "ONNX", "cpu ms"]
     fp32 = found.fp32
     whole = ["", "FP32", _tight(count(fp32["macs"])), number(fp32["accuracy"]), "", ""]
-    rows = [[*whole, number(fp32["latency_ms"]), *([""] * len(targets))]]
-    rows += [_row(point, targets) for point in found.points]
-    terminal.table("", [*head, *(f"{target} ms" for target in targets)], rows, whole=True)
+    rows = [[*whole, number(fp32["latency_ms"])], *(_row(point) for point in found.points)]
+    terminal.table("", head, rows)
+    if targets := list(found.points[0].predicted_ms):
+        made = [point for point in found.points if not point.failed]
+        predicted = [
+            [*_name(point), *(number(point.predicted_ms[target], 3) for target in targets)]
+            for point in made
+        ]
+        terminal.table("predicted ms", ["", "point", *targets], predicted)
     terminal.say(legend(found))
     for why, names in failures(found).items():
         terminal.say(f"not made: {names}: {why}")
     terminal.say(f"evidence: {output}/sweep.md")
 
 
-def _row(point: PointReport, targets: list[str]) -> list[str]:
-    from edgedense.pipeline.outcome import STAR, interval
+def _name(point: PointReport) -> tuple[str, str]:
+    from edgedense.pipeline.outcome import STAR
+
+    return STAR if point.best else "", point.name
+
+
+def _row(point: PointReport) -> list[str]:
+    from edgedense.pipeline.outcome import interval
 
     if point.failed:
-        return ["", point.name, "failed", "", "", "", "", *([""] * len(targets))]
+        return ["", point.name, "failed", "", "", "", ""]
     return [
-        STAR if point.best else "",
-        point.name,
+        *_name(point),
         _tight(count(point.macs or 0)),
         number(point.accuracy),
         _tight(interval(point)),
         _tight(size(point.onnx_bytes)),
         number(point.latency_ms) + ("" if point.stable else "~"),
-        *(number(point.predicted_ms[target], 3) for target in targets),
     ]
 
 

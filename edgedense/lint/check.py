@@ -11,7 +11,7 @@ from edgedense.lint.device import Device
 from edgedense.lint.file import File
 from edgedense.lint.read import read_file
 from edgedense.lint.report import LintReport
-from edgedense.lint.rule import Rule
+from edgedense.lint.rule import Hit, Rule
 from edgedense.targets import Target
 
 RULES: tuple[Rule, ...] = (
@@ -19,6 +19,22 @@ RULES: tuple[Rule, ...] = (
     *precision.RULES,
     *placement.RULES,
     *structure.RULES,
+)
+
+
+def _for_cpu(file: File, device: Device) -> Iterator[Hit]:
+    integer = [op for op in file.ops if op.kind.startswith("QLinear")]
+    if integer and file.producer == "edgedense":
+        yield Hit(integer[0], "", f"{integer[0].kind}, one of {len(integer)} such")
+
+
+FOR_CPU = Rule(
+    "cpu-file",
+    "error",
+    "This is the file of the cpu engine, in integer operators of ONNX Runtime that no TensorRT "
+    "reads.",
+    "Give int8.fp16.onnx or int8.fp32.onnx, which quantize writes beside it; or: --target cpu.",
+    _for_cpu,
 )
 
 
@@ -41,9 +57,10 @@ def lint(path: Path, target: Target | None = None) -> LintReport:
 
 
 def _findings(file: File, device: Device) -> Iterator[Finding]:
-    for rule in RULES:
-        if not (rule.everywhere or device.runs_tensorrt):
-            continue
+    rules = RULES if device.runs_tensorrt else tuple(rule for rule in RULES if rule.everywhere)
+    if device.runs_tensorrt and any(FOR_CPU.find(file, device)):
+        rules = (FOR_CPU,)  # the others would find its every operator
+    for rule in rules:
         for hit in rule.find(file, device):
             yield Finding(
                 rule=rule.name,

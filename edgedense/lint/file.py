@@ -85,6 +85,7 @@ class File:
     outputs: frozenset[str]
     opset: int
     unseen: tuple[Op, ...] = ()
+    producer: str = ""
 
     @cached_property
     def makers(self) -> Mapping[str, Op]:

@@ -61,6 +61,7 @@ def read_file(path: Path) -> File:
             for op in ops
             if (op.domain, op.kind) in functions or op.kind in ("If", "Loop", "Scan")
         ),
+        producer=model.producer_name,
     )
 
 

@@ -12,6 +12,7 @@ from edgedense.data import content_hashes, refuse_overlap
 from edgedense.densenet.checkpoints import check_channels
 from edgedense.engines.reference import check_classes, load_reference, require_labels
 from edgedense.errors import DiskError, MachineError
+from edgedense.pipeline.outcome import ANSWER
 from edgedense.pipeline.steps import REHEARSAL, DeployOptions, Inputs, steps
 from edgedense.progress import SILENT, Progress
 from edgedense.quantize import QuantizeOptions, draw_calibration
@@ -44,6 +45,11 @@ class DeployReport:
     stages: dict[str, dict[str, Any]]
     reused: tuple[str, ...]
     elsewhere: dict[str, str]
+
+    @property
+    def answer(self) -> tuple[str, str]:
+        """What accuracy is called in a report, and by people."""
+        return ANSWER[self.task]
 
     @property
     def exit_code(self) -> int:

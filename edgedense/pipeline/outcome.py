@@ -10,6 +10,8 @@ from edgedense.pipeline.pareto import front
 
 FORMAT = "edgedense-sweep/1"
 STAR = "★"
+# what accuracy is called in a report, and by people
+ANSWER = {"classification": ("top1", "top-1"), "segmentation": ("miou", "mean IoU")}
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class SweepReport:
     format: str = FORMAT
 
     @property
+    def answer(self) -> tuple[str, str]:
+        """What accuracy is called in a report, and by people."""
+        return ANSWER[self.task]
+
+    @property
     def exit_code(self) -> int:
         """0 where every point was made, else 1."""
         return 1 if any(point.failed for point in self.points) else 0
@@ -101,9 +108,9 @@ def _cost(point: PointReport, judged_on: str) -> float | None:
 
 def markdown(found: SweepReport) -> str:
     """The page: the table, what the star means, what failed."""
-    top1 = "mean IoU" if found.task == "segmentation" else "top-1"
+    answer = found.answer[1]
     targets = list(found.points[0].predicted_ms)
-    head = ["", "point", "MACs M", "params M", f"{top1} %", "drop pp (95 %)", "ONNX MB"]
+    head = ["", "point", "MACs M", "params M", f"{answer} %", "drop pp (95 %)", "ONNX MB"]
     head += ["engine MB", "cpu ms", "speed-up", *(f"{target} ms" for target in targets)]
     fp32 = found.fp32
     whole = ["", "FP32 PyTorch", _mega(fp32["macs"], 1), _mega(fp32["params"])]

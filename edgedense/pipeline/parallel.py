@@ -24,6 +24,7 @@ from typing import Literal, TypeAlias, get_args
 from edgedense import artifact
 from edgedense.environment import cores, require
 from edgedense.errors import DiskError, EdgedenseError, InputError, MachineError
+from edgedense.findings import printable
 from edgedense.pipeline.points import Point, Sources, SweepOptions, point_steps, read_inputs
 
 Engine = Literal["processes", "ray"]
@@ -204,10 +205,14 @@ def _follow() -> None:
 @contextlib.contextmanager
 def _ray(parallel: Parallel) -> Iterator[Submit]:
     import ray
+    from ray.exceptions import RayError, RayTaskError
 
     own = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": parallel.count * parallel.threads}
     handler = signal.getsignal(signal.SIGTERM)
-    ray.init(include_dashboard=False, logging_level="ERROR", **own)
+    try:
+        ray.init(include_dashboard=False, logging_level="ERROR", **own)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise _ray_failed(error) from error
     signal.signal(signal.SIGTERM, handler)  # Ray has put its own there
     task = ray.remote(num_cpus=parallel.threads, max_retries=0)(make_stage)
 
@@ -217,5 +222,18 @@ def _ray(parallel: Parallel) -> Iterator[Submit]:
 
     try:
         yield submit
+    except RayTaskError:
+        raise  # a bug of ours, wherever it ran
+    except RayError as error:
+        raise _ray_failed(error) from error
     finally:
         ray.shutdown()
+
+
+def _ray_failed(error: Exception) -> MachineError:
+    said = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return MachineError(
+        f"Ray: {printable(said)}",
+        "Look after its cluster (ray status) and call again to go on where it stopped, or leave "
+        "--engine ray away.",
+    )

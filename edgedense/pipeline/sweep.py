@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from edgedense.densenet.specs import spec_from_dict
 from edgedense.errors import InputError
 from edgedense.latency import predict
 from edgedense.pipeline.deploy import Planned
-from edgedense.pipeline.outcome import PointReport, SweepReport, markdown, starred
+from edgedense.pipeline.outcome import ANSWER, PointReport, SweepReport, markdown, starred
 from edgedense.pipeline.parallel import Parallel
 from edgedense.pipeline.points import Point, Sources, SweepOptions
 from edgedense.pipeline.steps import REHEARSAL
@@ -24,7 +25,6 @@ from edgedense.progress import SILENT, Progress
 from edgedense.targets import find_target
 
 JSON_FILE, PAGE_FILE = "sweep.json", "sweep.md"
-_ANSWER = {"classification": "top1", "segmentation": "miou"}
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,24 @@ def sweep(
                 progress.say(line)
     timed, was_kept = work.time()
     report = _report(work, timed, (*reused, LATENCY) if was_kept else reused)
+    if others := _points_of(destination) - {point.name for point in report.points}:
+        progress.say(
+            f"{PAGE_FILE} and {JSON_FILE} now tell of these points alone. Of the call before, "
+            f"{', '.join(sorted(others))} keep their stages: name all to compare all"
+        )
     with artifact.disk_errors(destination):
         artifact.write_json(destination / JSON_FILE, report.to_dict())
         artifact.write_whole(destination / PAGE_FILE, markdown(report).encode())
     return report
+
+
+def _points_of(destination: Path) -> set[str]:
+    """Points of the table that an earlier call wrote."""
+    try:
+        kept = json.loads((destination / JSON_FILE).read_text(encoding="utf-8"))
+        return {str(point["name"]) for point in kept["points"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def plan_sweep(
@@ -108,7 +122,7 @@ def _report(work: Work, timed: dict[str, Any], reused: tuple[str, ...]) -> Sweep
         fp32={
             "macs": whole["macs"],
             "params": whole["params"],
-            "accuracy": references[0][_ANSWER[spec.task]] if references else None,
+            "accuracy": references[0][ANSWER[spec.task][0]] if references else None,
             "latency_ms": timed["against"]["p50_ms"] if timed else None,
         },
         points=points,
@@ -140,7 +154,7 @@ def _row(work: Work, point: Point, timed: dict[str, Any]) -> PointReport:
         asked,
         macs=quantized.fact("model", "macs"),
         params=quantized.fact("model", "params"),
-        accuracy=validated["engine"][_ANSWER[work.inputs.model.spec.task]],
+        accuracy=validated["engine"][ANSWER[work.inputs.model.spec.task][0]],
         drop_pp=validated["drop_pp"],
         drop_ci95=(drop_ci95[0], drop_ci95[1]) if drop_ci95 else None,
         agreement=validated["agreement"],

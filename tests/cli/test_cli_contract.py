@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgedense.cli.main import cli
+from edgedense.cli.main import SECTIONS, cli
 from edgedense.environment import has_gpu, installed
 
 KEYS = {
@@ -31,7 +31,7 @@ KEYS = {
     "sweep": "run points cached stages seconds",
     "profile-target": "target table rows lost call_us seconds runtime device",
 }
-QUICK = ("--iterations", 20, "--max-seconds", 0.1)
+QUICK = ("--iterations", 20, "--max-seconds", 0.1, "--allow-unstable")
 
 
 def words_for(command: str, tiny: Any, made: Any, out: Path) -> list[object]:
@@ -207,18 +207,20 @@ def test_bad_usage_is_exit_2_in_two_lines(
 
 
 @pytest.mark.parametrize("command", cli.commands)
-def test_help_shows_an_example_that_parses(
+def test_help_shows_examples_that_parse(
     command: str, edgedense: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     ended = edgedense(command, "--help")
     assert ended.code == 0
     assert "--json" in ended.out
-    example = re.search(rf"Example:  edgedense {command}\b(.*(?:\n {{8,}}\S.*)*)", ended.out)
-    assert example, ended.out
-    found = cli.commands[command].make_context(command, example[1].split())
-    assert found.params
     assert max(map(len, ended.out.splitlines())) <= 80
+    shown = re.search(r"Examples?:  (edgedense .*(?:\n {8,}\S.*)*)", ended.out)
+    assert shown, ended.out
+    examples = [words.split() for words in re.split(r"\bedgedense ", shown[1]) if words]
+    assert examples[0][0] == command
+    for name, *words in examples:
+        assert cli.commands[name].make_context(name, words).params
 
 
 def test_no_words_show_the_help(edgedense: Callable[..., Any]) -> None:
@@ -270,9 +272,37 @@ def test_every_command_has_a_whole_sentence_in_the_list(
     monkeypatch.setenv("COLUMNS", "80")
     lines = edgedense("--help").out.splitlines()
     assert max(map(len, lines)) <= 80
-    listed = lines[lines.index("Commands:") + 1 :]
-    assert [line.split()[0] for line in listed] == list(cli.commands)
-    assert not [line for line in listed if not line.endswith(".") or line.endswith("...")]
+    assert len(lines) <= 48
+    listed = lines[lines.index(f"{next(iter(SECTIONS))}:") :]
+    headings = [line for line in listed if not line.startswith(" ")]
+    assert headings == [f"{name}:" for name in SECTIONS]
+    told = [line for line in listed if line.startswith(" ")]
+    assert [line.split()[0] for line in told] == list(cli.commands)
+    assert not [line for line in told if not line.endswith(".") or line.endswith("...")]
+
+
+def test_the_order_of_work_names_every_step(edgedense: Callable[..., Any]) -> None:
+    told = edgedense().out.partition("Options:")[0]
+    steps = "train inspect prune finetune quantize lint build-engine layers benchmark validate "
+    steps += "report deploy pack run-bundle export-triton sweep demo"
+    places = [told.index(f" {step}") for step in steps.split()]
+    assert places == sorted(places)
+
+
+@pytest.mark.skipif(has_gpu(), reason="there is a GPU")
+def test_a_plan_tells_what_this_machine_cannot_do(
+    tiny: Any, edgedense: Callable[..., Any], tmp_path: Path
+) -> None:
+    words = ["--calib", tiny.train, "--eval", tiny.test, "--preprocess", tiny.toml, "--dry-run"]
+    both = ["--target", "cpu", "--target", "t4", "-o", tmp_path / "run"]
+    ended = edgedense("deploy", tiny.checkpoint, *words, *both, "--json")
+    plan = {line["stage"]: line["here"] for line in json.loads(ended.out)["plan"]}
+    assert {stage for stage, here in plan.items() if not here} == {
+        *("engine-t4", "benchmark-t4", "validate-t4")
+    }
+    rows = edgedense("deploy", tiny.checkpoint, *words, *both).err.splitlines()
+    last = {row.split()[0]: row.split()[-1] for row in rows if "-" in row}
+    assert (last["engine-cpu"], last["engine-t4"]) == ("do", "elsewhere")
 
 
 def test_whoever_stops_reading_gets_no_traceback() -> None:

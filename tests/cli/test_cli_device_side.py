@@ -40,7 +40,8 @@ def test_build_benchmark_and_validate_run_without_torch(
     engine = tmp_path / "engine"
     code, built, err = on_device("build-engine", made.quantized, "-o", engine, "--target", "cpu")
     assert (code, built.get("backend")) == (0, "onnxruntime"), err
-    words = ["--iterations", 20, "--max-seconds", 0.1, "-o", tmp_path / "latency"]
+    quick = ["--iterations", 20, "--max-seconds", 0.1, "--repeats", 2, "--allow-unstable"]
+    words = [*quick, "-o", tmp_path / "latency"]
     code, timed, err = on_device("benchmark", engine, "--against", made.engine, *words)
     assert code == 0, err
     assert timed["speedup"] > 0

@@ -16,6 +16,7 @@ from torch import nn
 
 from edgedense.densenet.checkpoints import load_model, save_weights
 from edgedense.densenet.checkpoints.pickles import find_code
+from edgedense.errors import InputError
 
 FORMATS = ("zip", "legacy", "safetensors")
 
@@ -166,6 +167,16 @@ def test_a_zip_that_this_zipfile_cannot_read(whole_files: dict[str, Path], tmp_p
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
 
 
+@pytest.mark.parametrize(
+    ("suffix", "what"), [(".onnx", "an ONNX file"), (".plan", "a TensorRT engine")]
+)
+def test_what_was_made_from_a_checkpoint_is_none(suffix: str, what: str, tmp_path: Path) -> None:
+    path = tmp_path / f"net{suffix}"
+    path.write_bytes(b"\x08\x09\x12\x09edgedense")
+    with pytest.raises(InputError, match=what):
+        load_model(path)
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize(
     ("data", "reason", "remedy"),
@@ -182,6 +193,9 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
         (b"\n <!DOCTYPE html><html>", "a web page", "Download the file itself"),
         (LFS, "a pointer of Git LFS", "git lfs pull --include x"),
         (b"words, then \0", "or truncated", "checksum"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "an image, no checkpoint", "Give the checkpoint"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF", "an image, no checkpoint", "Give the checkpoint"),
+        (b"\x7fELF\2\1\1\0", "a program, no checkpoint", "Give the checkpoint"),
     ],
 )
 def test_files_that_are_no_checkpoint(

@@ -133,6 +133,13 @@ def test_integer_operators_of_onnx_runtime(by_onnx_runtime: Callable[..., Path])
     )
 
 
+def test_the_file_of_the_cpu_engine_is_named_once(made: Any) -> None:
+    path = made.quantized / "int8.cpu.onnx"
+    assert [found.rule for found in lint(path).findings] == ["cpu-file"]
+    assert lint(path, find_target("cpu")).exit_code == 0
+    assert "cpu-file" not in kinds_of(made.quantized / "int8.fp16.onnx", "error")
+
+
 def broken() -> onnx.ModelProto:
     model = dense()
     for name in ("x", "relu1", "relu2"):

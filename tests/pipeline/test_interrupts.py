@@ -107,7 +107,7 @@ def test_an_interrupt_in_each_stage_loses_that_stage_alone(
     ended = edgedense(*words(tiny, run))
     assert ended.code == 0, ended.err
     assert json.loads(ended.out)["reused"] == list(STAGES[:-1])
-    assert visible(run) == {*STAGES, "run.json", "report.json", "report.md"}
+    assert visible(run) == {*STAGES, "run.json", "report.json", "report.md", "report.html"}
 
 
 def test_a_killed_run_is_resumed_and_swept(

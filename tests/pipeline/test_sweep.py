@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -184,6 +185,18 @@ def test_a_second_call_does_nothing(swept: tuple[Path, Called], sweeps: Sweeps) 
     key = ("macs", "accuracy", "drop_pp", "latency_ms", "speedup")
     wanted = {row["name"]: [row[k] for k in key] for row in first.found["points"]}
     assert all(wanted[r["name"]] == [r[k] for k in key] for r in again.found["points"])
+
+
+def test_a_sweep_of_other_points_says_what_its_table_lacks(
+    swept: tuple[Path, Called], sweeps: Sweeps, tmp_path: Path
+) -> None:
+    run = shutil.copytree(swept[0], tmp_path / "run")
+    called = sweeps.call(run, "--macs", "1")
+    said = next(line for line in called.err.splitlines() if "these points alone" in line)
+    assert all(name in said for name in POINTS if name.startswith("0.8"))
+    assert not any(name in said for name in POINTS if name.startswith("1-"))
+    assert {f"validate-{name}" for name in POINTS} <= visible(run)
+    assert "these points alone" not in sweeps.call(run, "--macs", "1").err
 
 
 def test_whatever_ends_a_sweep_the_next_call_goes_on_and_jobs_change_nothing(

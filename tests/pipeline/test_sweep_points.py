@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from edgedense.build.options import PRECISIONS
 from edgedense.environment import installed, thread_limit
 from edgedense.errors import InputError, MachineError
 from edgedense.pipeline import Inputs, Parallel, Sources, SweepOptions, plan_sweep
-from edgedense.pipeline.parallel import _threads
+from edgedense.pipeline.parallel import _threads, started
 from edgedense.pipeline.points import point_steps
 from edgedense.prune import PruneOptions
 from edgedense.quantize import QuantizeOptions
@@ -108,6 +110,52 @@ def test_options_that_cannot_be_are_refused() -> None:
 def test_ray_is_asked_for_before_any_work() -> None:
     with pytest.raises(MachineError, match="ray"):
         Parallel(engine="ray").check()
+
+
+class Ray(types.ModuleType):
+    """As much of Ray as a sweep touches, with its tree of exceptions."""
+
+    class RayError(Exception):
+        pass
+
+    class RayTaskError(RayError):
+        pass
+
+    def __init__(self, init: Callable[..., None] = lambda **_: None) -> None:
+        super().__init__("ray")
+        self.exceptions, self.init = self, init
+        self.remote = lambda **_: lambda function: function
+        self.down = False
+
+    def shutdown(self) -> None:
+        self.down = True
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> Ray:
+    ray = Ray()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.exceptions", ray)
+    return ray
+
+
+def test_a_cluster_that_cannot_be_reached_is_no_bug(ray: Ray) -> None:
+    def init(**_: object) -> None:
+        raise ConnectionError("Could not find any running Ray instance.\nTry again.")
+
+    ray.init = init
+    wanted = "^Ray: Could not find any running Ray instance"
+    with pytest.raises(MachineError, match=wanted), started(Parallel(engine="ray")):
+        pass
+
+
+def test_what_ray_loses_is_no_bug_and_what_fails_in_it_is_one(ray: Ray) -> None:
+    with pytest.raises(MachineError, match="RayError") as told, started(Parallel(engine="ray")):
+        raise Ray.RayError
+    assert "ray status" in told.value.remedy
+    assert ray.down
+    with pytest.raises(Ray.RayTaskError), started(Parallel(engine="ray")):
+        raise Ray.RayTaskError("ZeroDivisionError")
 
 
 def test_jobs_fill_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

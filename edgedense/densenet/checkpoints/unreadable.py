@@ -26,8 +26,8 @@ def why_no_checkpoint(path: Path) -> InputError:
         return head
     if head.startswith(_ZIP) or _ZIP.startswith(head):
         return _archive(path)
-    if later := _later_protocol(path):
-        return later
+    if other := _other_kind(path, head) or _later_protocol(path):
+        return other
     if line := _text(head):
         return _text_file(path, line)
     if head.startswith(pickle.PROTO):
@@ -44,6 +44,8 @@ def why_no_safetensors(path: Path) -> InputError:
         return InputError(
             f"{path}: a zip archive, as PyTorch writes, not a safetensors file", "Call it .pth."
         )
+    if other := _other_kind(path, head):
+        return other
     if line := _text(head):
         return _text_file(path, line)
     return InputError(f"{path}: not a safetensors file, or truncated", _RECOPY)
@@ -56,6 +58,27 @@ def _head(path: Path) -> bytes | InputError:
     except OSError as error:
         return InputError(f"{path}: cannot be read ({error.strerror})", "Mend its permissions.")
     return head or InputError(f"{path}: an empty file", _RECOPY)
+
+
+_IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+_PROGRAMS = (b"\x7fELF", b"MZ")
+_WEIGHTS = "Give the checkpoint with the weights: .pth, .safetensors, .h5, .npz or .caffemodel."
+
+
+def _other_kind(path: Path, head: bytes) -> InputError | None:
+    """The error for a whole file of another kind, that no other copy of it would mend."""
+    if path.suffix.lower() == ".onnx":
+        return InputError(
+            f"{path}: an ONNX file, which is what quantize writes and not what it reads",
+            "Give the checkpoint that it was exported from; edgedense lint FILE checks an ONNX.",
+        )
+    if path.suffix.lower() in (".engine", ".plan", ".trt"):
+        return InputError(f"{path}: a TensorRT engine, whose weights cannot be read", _WEIGHTS)
+    if head.startswith(_IMAGES):
+        return InputError(f"{path}: an image, no checkpoint", _WEIGHTS)
+    if head.startswith(_PROGRAMS):
+        return InputError(f"{path}: a program, no checkpoint", _WEIGHTS)
+    return None
 
 
 def _archive(path: Path) -> InputError:
