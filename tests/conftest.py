@@ -132,6 +132,12 @@ def made(tiny: Tiny) -> Made:
     return found
 
 
+@pytest.fixture(autouse=True)
+def no_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest-xdist's workers have COLUMNS=80, and sentences would fold."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture
 def edgedense(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
