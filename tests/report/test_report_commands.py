@@ -6,15 +6,20 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tomllib
 
 from edgedense.cli.main import cli
 from edgedense.report import read_raw, read_run
 from edgedense.report.commands import commands
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 STUB = """#!/bin/sh
 printf '%s\\0' "$@" >> "$CALLS"; printf '\\n\\0' >> "$CALLS"
