@@ -30,6 +30,8 @@ GOLDEN_FILE = "golden.npz"  # a few images, and the FP32 logits of this artifact
 GOLDEN_IMAGES = {"classification": 8, "segmentation": 2}
 CALIBRATION_FILE = "calibration.json"  # content hashes of the images that stages learned from
 HISTOGRAMS_FILE = "histograms.npz"  # what calibration saw of each quantized value, to be drawn
+INSPECTOR_FILE = "inspector.json"  # what each layer of a TensorRT engine became
+PROFILE_FILE = "profile.json"  # how long each takes, as trtexec --exportProfile writes it
 REFERENCE_FILE = "reference.npz"  # FP32 logits of an evaluation set
 
 
@@ -176,11 +178,21 @@ def read(path: Path) -> Artifact:
 
 
 def calibration_content(artifact: Artifact) -> tuple[str, ...]:
-    """Content hashes of the images that an artifact's stages learned from; empty without any."""
+    """Content hashes of the images that an artifact's stages learned from; empty without any.
+
+    Errors: InputError where the record is damaged.
+    """
     if not artifact.has(CALIBRATION_FILE):
         return ()
-    record = json.loads(artifact.file(CALIBRATION_FILE).read_text(encoding="utf-8"))
-    return tuple(record["content"])
+    try:
+        content = json.loads(artifact.data(CALIBRATION_FILE))["content"]
+        if not (isinstance(content, list) and all(isinstance(one, str) for one in content)):
+            raise ValueError("its content is no list of hashes")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{artifact.path / CALIBRATION_FILE} is damaged ({error})", _REMAKE
+        ) from error
+    return tuple(content)
 
 
 def check_absent(path: Path) -> None:

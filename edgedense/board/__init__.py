@@ -6,7 +6,7 @@ machine does not tell is None and never an error.
 
 from edgedense.board.device import describe_device
 from edgedense.board.memory import Memory, memory
-from edgedense.board.model import board_model, jetson_model, jetson_sm
+from edgedense.board.model import board_model, jetson_model, jetson_sm, l4t_release
 from edgedense.board.power_mode import PowerMode, power_mode, power_modes
 from edgedense.board.snapshot import Snapshot, snapshot
 from edgedense.board.summary import Spread, Summary
@@ -23,6 +23,7 @@ __all__ = [
     "describe_device",
     "jetson_model",
     "jetson_sm",
+    "l4t_release",
     "memory",
     "power_mode",
     "power_modes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from edgedense.board.files import text
@@ -23,6 +24,13 @@ def board_model(root: Path = Path("/")) -> str | None:
 def jetson_model(root: Path = Path("/")) -> str | None:
     """A Jetson's model; None on other machines."""
     return board_model(root) if jetson_sm(root) is not None else None
+
+
+def l4t_release(root: Path = Path("/")) -> str | None:
+    """The release of Jetson Linux (L4T), such as 36.4.3; None on other machines."""
+    told = text(root / "etc/nv_tegra_release") or ""
+    found = re.search(r"R(\d+)\s*\(release\),\s*REVISION:\s*([\d.]*\d)", told)
+    return f"{found[1]}.{found[2]}" if found else None
 
 
 def jetson_sm(root: Path = Path("/")) -> int | None:

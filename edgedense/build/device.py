@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from edgedense.build.advice import version_note
@@ -14,8 +12,6 @@ from edgedense.engines.tensorrt_api import explain, open_logger
 from edgedense.environment import has_gpu, installed
 from edgedense.errors import MachineError
 from edgedense.targets import Target
-
-L4T_FILE = "etc/nv_tegra_release"
 
 
 @dataclass(frozen=True)
@@ -52,16 +48,6 @@ def start_builder(trt: Any, logger: Any, journal: Any) -> Any:
         return trt.Builder(logger)
     except TypeError as error:  # pybind11's answer to a null builder: CUDA did not start
         raise explain(journal.errors, "TensorRT's builder does not start") from error
-
-
-def l4t_release(root: Path = Path("/")) -> str | None:
-    """The release of Linux for Tegra, such as 36.4.3; None where this is no Jetson."""
-    try:
-        text = (root / L4T_FILE).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    found = re.search(r"R(\d+) .*REVISION: ([\d.]+)", text)
-    return f"{found[1]}.{found[2]}" if found else None
 
 
 def _gpu() -> Gpu:

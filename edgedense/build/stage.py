@@ -9,8 +9,9 @@ from typing import Any
 
 from edgedense import artifact
 from edgedense.artifact import Artifact, Draft
+from edgedense.board import l4t_release
 from edgedense.build.advice import cannot_build_here, source_onnx, trtexec
-from edgedense.build.device import Machine, l4t_release, preflight
+from edgedense.build.device import Machine, preflight
 from edgedense.build.golden import load_golden
 from edgedense.build.options import BuildOptions, BuildReport, BuiltEngine
 from edgedense.build.tensorrt import build_tensorrt

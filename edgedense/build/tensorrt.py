@@ -106,14 +106,18 @@ def _tried(job: Job, built: BuiltEngine, progress: Progress) -> BuiltEngine:
     gpu = job.machine.gpu
     if job.dialect.ahead_of_time and (gpu is None or gpu.sm not in job.target.sms):
         return built
-    activation = inspect(job.trt, job.dialect, job.destination)
+    opened = inspect(job.trt, job.dialect, job.destination, job.interface)
+    built = replace(
+        built,
+        activation_bytes=opened.activation_bytes or built.activation_bytes,
+        warnings=(*built.warnings, *opened.warnings),
+    )
     if gpu is None:  # no CUDA from Python
-        return replace(built, activation_bytes=activation or built.activation_bytes)
+        return built
     name, precision = job.trt.__name__, job.options.precision
     trial = try_out(name, job.destination, job.interface, precision, job.golden, progress)
     return replace(
         built,
-        activation_bytes=activation or built.activation_bytes,
         golden_sqnr_db=trial.golden_sqnr_db,
         warnings=(*built.warnings, *trial.warnings),
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgedense.artifact import write_json
+from edgedense.artifact import INSPECTOR_FILE, PROFILE_FILE, write_json
 from edgedense.build.golden import Golden, golden_sqnr, golden_warnings
 from edgedense.engines.layer_times import profile_rows
 from edgedense.engines.runner import Images, Interface
@@ -18,21 +18,18 @@ from edgedense.engines.tensorrt_api import Dialect, explain, open_logger
 from edgedense.errors import MachineError
 from edgedense.progress import Progress
 
-INSPECTOR_FILE = "inspector.json"  # what each layer is
-PROFILE_FILE = "profile.json"  # how long each layer takes at the profile's optimal batch
-
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of trying an engine: all None where it was not tried."""
+    """What came of opening or running an engine: None where that was not tried."""
 
     activation_bytes: int | None = None
     golden_sqnr_db: float | None = None
     warnings: tuple[str, ...] = ()
 
 
-def inspect(trt: Any, dialect: Dialect, engine_path: Path) -> int:
-    """Open an engine, write ``inspector.json`` beside it; its activation memory in bytes.
+def inspect(trt: Any, dialect: Dialect, engine_path: Path, interface: Interface) -> Trial:
+    """Open an engine, and write ``inspector.json`` beside it.
 
     Errors: MachineError where it does not open on this machine.
     """
@@ -41,12 +38,30 @@ def inspect(trt: Any, dialect: Dialect, engine_path: Path) -> int:
     engine = runtime.deserialize_cuda_engine(engine_path.read_bytes())
     if engine is None:
         raise explain(reversed(journal.errors), "the new engine does not open on this machine")
-    text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
     size = int(getattr(engine, dialect.memory_size))
+    text = _layers(trt, engine, interface)
     del engine  # before its runtime
-    json.loads(text)
+    try:
+        json.loads(text)
+    except ValueError:
+        return Trial(size, warnings=("TensorRT's list of layers is no JSON: it was not kept",))
     (engine_path.parent / INSPECTOR_FILE).write_text(text, encoding="utf-8")
-    return size
+    return Trial(size)
+
+
+def _layers(trt: Any, engine: Any, interface: Interface) -> str:
+    """The inspector's JSON of all layers.
+
+    While the batch is free, it hides formats and types ("N/A due to dynamic shapes"): a context
+    settles it. Without memory for one, that much is told all the same.
+    """
+    inspector = engine.create_engine_inspector()
+    context = engine.create_execution_context()
+    if context is not None:
+        shape = (optimal_batch(interface), *interface.input_shape)
+        if context.set_input_shape(interface.input_name, trt.Dims(shape)):
+            inspector.execution_context = context
+    return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
 
 def try_out(
@@ -76,7 +91,12 @@ def try_out(
 
 def _batch(interface: Interface, golden: Golden | None) -> Images:
     """One batch of the size that the engine was tuned for."""
-    size = interface.batch[1] if interface.batch else 1
+    size = optimal_batch(interface)
     if golden is None:
         return np.zeros((size, *interface.input_shape), np.float32)
     return golden.images[np.arange(size) % len(golden.images)]
+
+
+def optimal_batch(interface: Interface) -> int:
+    """The batch that the engine was tuned for."""
+    return interface.batch[1] if interface.batch else 1

@@ -254,6 +254,6 @@ def _check_space(destination: Path, needed: int) -> None:
     free = shutil.disk_usage(above).free
     if needed > free:
         raise DiskError(
-            f"{above} has {free / 1e6:.0f} MB free, but unpacking takes {needed / 1e6:.0f} MB",
+            f"{above} has {free // 1000:,} kB free, but unpacking takes {-(-needed // 1000):,} kB",
             "Free some space, or choose another -o.",
         )

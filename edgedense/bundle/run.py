@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from edgedense import artifact
 from edgedense.artifact import Artifact
 from edgedense.bundle.archive import Bundle
 from edgedense.bundle.form import EVALUATION, QUANTIZE, REHEARSAL, options_of
 from edgedense.bundle.steps import Timing, bundle_steps, peer_of
-from edgedense.engines.opening import open_engine
-from edgedense.engines.reference import infer
 from edgedense.environment import has_gpu, require
 from edgedense.errors import DiskError, InputError, MachineError
 from edgedense.progress import SILENT, Progress
 from edgedense.run import Run, Step
-from edgedense.stats import logit_sqnr_db
 from edgedense.targets import ONNXRUNTIME, find_target
 
 
@@ -202,7 +195,7 @@ def _report(
         task=judged["task"],
         verdict=judged["verdict"],
         reasons=tuple(judged["reasons"]),
-        golden_sqnr_db=_golden_sqnr_db(done[f"engine-{target}"]),
+        golden_sqnr_db=done[f"engine-{target}"].manifest.report.get("golden_sqnr_db"),
         stages={
             name: made.manifest.report
             for name, made in done.items()
@@ -211,12 +204,3 @@ def _report(
         reused=reused,
         left_out=left_out,
     )
-
-
-def _golden_sqnr_db(engine: Artifact) -> float | None:
-    if not engine.has(artifact.GOLDEN_FILE):
-        return None
-    with np.load(engine.file(artifact.GOLDEN_FILE), allow_pickle=False) as golden:
-        images, logits = golden["images"], golden["logits"]
-    with contextlib.closing(open_engine(engine)) as runner:
-        return logit_sqnr_db(logits, infer(runner, images))

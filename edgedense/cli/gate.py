@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from edgedense.data import ImageSet
     from edgedense.engines.runner import Runner
     from edgedense.progress import Progress
-    from edgedense.validate import Baseline, BaselineTolerance, Timing, ValidateReport
+    from edgedense.validate import (
+        Baseline,
+        BaselineTolerance,
+        Identity,
+        Timing,
+        ValidateReport,
+    )
 
 # a median needs no more; both times of a baseline are measured alike
 _BASELINE_CALLS, _BASELINE_SECONDS, _BASELINE_LONGEST_SECONDS = 300, 1.0, 10.0
@@ -73,15 +79,13 @@ def prove(source: Artifact, images: ImageSet, asked: Asked, progress: Progress) 
     """
     from edgedense import validate as stage
     from edgedense.artifact import calibration_content
-    from edgedense.benchmark import describe_device
     from edgedense.engines.reference import require_labels
 
     require_labels(images)
     remembered = stage.read_baseline(asked.baseline) if asked.baseline else None
-    tolerance = asked.tolerance
-    if asked.min_speedup is not None:
-        _check_speedup(asked.min_speedup, asked.reference)
+    _check(asked)
     with opened(source) as runner:
+        who = _identity(source, runner, remembered, asked)
         with joined():
             found = stage.validate(
                 runner,
@@ -96,15 +100,39 @@ def prove(source: Artifact, images: ImageSet, asked: Asked, progress: Progress) 
         timed = _compared(runner, source, asked, progress)
         if timed is not None and asked.min_speedup is not None:
             found = found.sped_up(timed.speedup, asked.min_speedup)
-        if not asked.remembers:
+        if who is None:
             return found
-        current = stage.baseline_of(
-            found,
-            stage.identity_of(source, describe_device(), getattr(runner, "gpu", None)),
-            _timing(runner, remembered, asked, progress),
-        )
+        current = stage.baseline_of(found, who, _timing(runner, remembered, asked, progress))
+    return _held(found, current, remembered, asked, progress)
+
+
+def _identity(
+    source: Artifact, runner: Runner, remembered: Baseline | None, asked: Asked
+) -> Identity | None:
+    """Who the engine is; None where no baseline is in play. A stranger's baseline is refused."""
+    from edgedense import validate as stage
+    from edgedense.benchmark import describe_device
+
+    if not asked.remembers:
+        return None
+    who = stage.identity_of(source, describe_device(), getattr(runner, "gpu", None))
+    if remembered is not None and not asked.force:
+        stage.refuse_strangers(who, remembered)
+    return who
+
+
+def _held(
+    found: ValidateReport,
+    current: Baseline,
+    remembered: Baseline | None,
+    asked: Asked,
+    progress: Progress,
+) -> ValidateReport:
+    """The same held against the baseline; what passes is written where that is asked."""
+    from edgedense import validate as stage
+
     if remembered is not None:
-        judged = stage.compare_baseline(current, remembered, tolerance, force=asked.force)
+        judged = stage.compare_baseline(current, remembered, asked.tolerance, force=asked.force)
         found = found.judged_also(judged)
     if asked.write_baseline is not None:
         if found.verdict == "pass":
@@ -115,11 +143,15 @@ def prove(source: Artifact, images: ImageSet, asked: Asked, progress: Progress) 
     return found
 
 
-def _check_speedup(least: float, reference: Path | None) -> None:
+def _check(asked: Asked) -> None:
+    """What is out of range, or cannot be done, is told before anything runs."""
     from edgedense.validate import ValidateOptions
 
-    ValidateOptions(min_speedup=least)
-    if reference is None:
+    _ = asked.tolerance
+    if asked.min_speedup is None:
+        return
+    ValidateOptions(min_speedup=asked.min_speedup)
+    if asked.reference is None:
         raise InputError(
             "--min-speedup measures against FP32 PyTorch, which needs the network",
             "Give it with --reference MODEL.",

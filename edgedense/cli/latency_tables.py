@@ -9,14 +9,16 @@ from typing import Any
 from edgedense.cli.terminal import Terminal, number
 
 _WIDTH = 80
-_REMEDY = (
+UNSTABLE_REMEDY = (
     "UNSTABLE exits 1: let nothing else run, fix the clocks, warm up longer (--warm-up), or take "
     "it as it is (--allow-unstable)."
 )
 _PERCENTILES = ("p50", "p90", "p99")
 
 
-def show(terminal: Terminal, name: str, found: dict[str, Any]) -> None:
+def show(
+    terminal: Terminal, name: str, found: dict[str, Any], remedy: str = UNSTABLE_REMEDY
+) -> None:
     """Print the latencies of one engine, or of two that took turns, and what to think of them."""
     sides = [(name, found)]
     if "against" in found:
@@ -36,7 +38,7 @@ def show(terminal: Terminal, name: str, found: dict[str, Any]) -> None:
             if not all(line in others for others in lines):
                 _say(terminal, f"{who}: {line}")
     if not all(side["stable"] for _, side in sides):
-        _say(terminal, _REMEDY)
+        _say(terminal, remedy)
 
 
 def show_cells(terminal: Terminal, found: dict[str, Any]) -> None:
@@ -60,7 +62,7 @@ def show_cells(terminal: Terminal, found: dict[str, Any]) -> None:
     for reason in found["reasons"]:
         _say(terminal, f"{reason}.")
     if not found["stable"]:
-        _say(terminal, _REMEDY)
+        _say(terminal, UNSTABLE_REMEDY)
 
 
 def _rows(name: str, side: dict[str, Any]) -> Iterator[tuple[str, ...]]:

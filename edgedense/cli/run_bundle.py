@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from edgedense.cli import params
+from edgedense.cli.latency_tables import show as show_latency
 from edgedense.cli.terminal import Terminal, emit, number
 from edgedense.cli.validate import show as show_accuracy
 
 if TYPE_CHECKING:
     from edgedense.bundle import Bundle, PlannedStage, RunBundleReport, Timing
 
+_QUIETER = (
+    "UNSTABLE: let nothing else run, fix the clocks (on a Jetson: sudo jetson_clocks), and prove "
+    "it again with another -o."
+)
 _SIGNED = {None: "not signed", False: "signed, not verified (--verify-key)", True: "verified"}
 
 
@@ -92,7 +97,8 @@ def run_bundle(
 
 def show(terminal: Terminal, found: RunBundleReport) -> None:
     """Print latency, accuracy, the verdict, and where the evidence is."""
-    _latency(terminal, found.stages[f"benchmark-{found.target}"])
+    timed = found.stages[f"benchmark-{found.target}"]
+    show_latency(terminal, timed["engine_name"], timed, _QUIETER)
     show_accuracy(terminal, found.target, found.stages[f"validate-{found.target}"])
     if found.golden_sqnr_db is not None:
         terminal.say(f"golden inputs: {number(found.golden_sqnr_db, 1)} dB from FP32")
@@ -102,28 +108,7 @@ def show(terminal: Terminal, found: RunBundleReport) -> None:
         if remedy:
             terminal.say(f"  → {remedy}")
     terminal.say(f"bundle {found.sha256[:16]}: {_SIGNED[found.signed]}")
-    terminal.say(f"evidence: {found.run}/report.md")
-
-
-def _latency(terminal: Terminal, found: dict[str, Any]) -> None:
-    sides = [found, *([found["against"]] if "against" in found else [])]
-    rows = [
-        (
-            side["engine_name"],
-            *(number(side[key], 3) for key in ("p50_ms", "p90_ms", "p99_ms")),
-            number(side["throughput_ips"], 1),
-            "yes" if side["stable"] else "NO",
-        )
-        for side in sides
-    ]
-    head = ("", "p50 ms", "p90 ms", "p99 ms", "images/s", "stable")
-    terminal.table(f"latency, batch {found['batch']}", head, rows)
-    if "speedup" in found:
-        low, high = found["speedup_ci95"]
-        terminal.say(f"speed-up {found['speedup']:.2f} (95 % {low:.2f} to {high:.2f})")
-    for side in sides:
-        for note in side["notes"]:
-            terminal.say(f"{side['engine_name']}: {note}")
+    terminal.say(f"evidence: {found.run}/report.html")
 
 
 def _timing(bundle: Bundle, iterations: int, max_seconds: float, repeats: int, seed: int) -> Timing:

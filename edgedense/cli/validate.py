@@ -203,19 +203,25 @@ def _write(
 ) -> None:
     from dataclasses import asdict
 
-    from edgedense.artifact import sha256_of
+    from edgedense.artifact import sha256_file, sha256_of
     from edgedense.data import set_sha256
     from edgedense.validate import write_report
 
     parents = {"engine": source.sha256, "data": set_sha256(images)}
     if asked.reference is not None:
         parents["reference"] = sha256_of(asked.reference)
+    options = {**asdict(found.gates), "ignore_class": list(asked.ignore_class)}
+    if asked.baseline is not None:
+        parents["baseline"] = sha256_file(asked.baseline)
+        options |= {
+            "baseline": asked.baseline.name,
+            "max_regression_pp": asked.max_regression,
+            "max_slowdown_percent": asked.max_slowdown,
+            "latency": asked.latency,
+            "force": asked.force,
+        }
     write_report(
-        output,
-        found,
-        parents=parents,
-        options={**asdict(found.gates), "ignore_class": list(asked.ignore_class)},
-        preprocess=source.manifest.preprocess,
+        output, found, parents=parents, options=options, preprocess=source.manifest.preprocess
     )
 
 

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgedense.board import Memory, jetson_model, jetson_sm, memory
+from edgedense.board import Memory, jetson_model, jetson_sm, l4t_release, memory
 from edgedense.board.clocks import ClockFiles
 from edgedense.board.files import text
 from edgedense.board.power_mode import PowerMode, power_mode, power_modes
@@ -75,7 +75,7 @@ def look(root: Path) -> Machine:
     return Machine(
         gpu=gpu,
         board=board,
-        l4t=_l4t(root),
+        l4t=l4t_release(root),
         jetpack=_first(packages, _JETPACK),
         system_tensorrt=_first(packages, _LIBRARIES),
         memory=memory(root),
@@ -91,13 +91,6 @@ def parse_smi(told: str) -> Gpu | None:
     if len(fields) != 3 or not re.fullmatch(r"\d+\.\d", fields[1]):
         return None
     return Gpu(fields[0], int(fields[1].replace(".", "")), fields[2])
-
-
-def _l4t(root: Path) -> str | None:
-    """Jetson Linux release, as 36.4.3."""
-    told = text(root / "etc/nv_tegra_release") or ""
-    found = re.search(r"R(\d+)\s*\(release\),\s*REVISION:\s*([\d.]*\d)", told)
-    return f"{found[1]}.{found[2]}" if found else None
 
 
 def _driver(root: Path) -> str | None:

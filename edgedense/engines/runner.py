@@ -60,11 +60,14 @@ class Interface:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Interface:
-        """From what :meth:`to_dict` gave, after a round trip through JSON."""
+        """From what :meth:`to_dict` gave, after a round trip through JSON.
+
+        Errors: KeyError, TypeError or ValueError where it is something else.
+        """
         batch, dtype = raw.get("batch"), raw.get("dtype", "float32")
         if dtype not in DTYPES:
             raise ValueError(f"dtype {dtype!r}")
-        return cls(
+        found = cls(
             input_name=raw["input_name"],
             input_shape=tuple(raw["input_shape"]),
             output_name=raw["output_name"],
@@ -74,6 +77,23 @@ class Interface:
             dtype=dtype,
             activation=raw.get("activation", "none"),
         )
+        found._check()
+        return found
+
+    def _check(self) -> None:
+        """Raise ValueError for what no network has: a manifest may say anything."""
+        texts = (self.input_name, self.output_name, self.layout, self.activation)
+        for text in texts:
+            if not isinstance(text, str):
+                raise ValueError(f"{text!r} is no text")
+        for size in (*self.input_shape, *self.output_shape, *(self.batch or ())):
+            if type(size) is not int or size < 1:
+                raise ValueError(f"{size!r} is no size")
+        if len(self.input_shape) != 3 or not self.output_shape:
+            raise ValueError(f"shapes {self.input_shape} and {self.output_shape}")
+        batch = list(self.batch or (1, 1, 1))
+        if len(batch) != 3 or batch != sorted(batch):
+            raise ValueError(f"batch {self.batch}")
 
 
 class Runner(Protocol):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgedense import artifact
+from edgedense.artifact import INSPECTOR_FILE, PROFILE_FILE
 from edgedense.engines.opening import STAGE
 from edgedense.errors import InputError
 from edgedense.insight.engine import Asked, Engine
@@ -13,7 +14,6 @@ from edgedense.insight.profile import read_profile
 from edgedense.insight.read import read_layers
 from edgedense.insight.report import InsightReport, summed
 
-INSPECTOR_FILE, PROFILE_FILE = "inspector.json", "profile.json"
 _PLANS = (".engine", ".plan", ".trt")
 
 

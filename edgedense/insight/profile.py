@@ -18,7 +18,7 @@ def read_profile(data: bytes, name: str) -> Mapping[str, float]:
     The first line of trtexec's list is ``{"count": calls}``. ``averageMs`` counts, else ``timeMs``
     over the calls, else ``medianMs``. Errors: InputError where nothing of that kind is there.
     """
-    raw = parse(data, name)
+    raw = parse(data, name, _AGAIN)
     if not isinstance(raw, list):
         raise InputError(f"{name} is no profile: a list of layers with their times", _AGAIN)
     calls = next((line["count"] for line in raw if _counts(line)), None)

@@ -64,15 +64,15 @@ def read_layers(data: bytes, name: str) -> Inspected:
     )
 
 
-def parse(data: bytes, name: str) -> Any:
+def parse(data: bytes, name: str, remedy: str = _AGAIN) -> Any:
     """JSON out of a file that anybody may have written. Errors: InputError where it is none."""
     if len(data) > _MOST_BYTES:
-        raise InputError(f"{name} has {len(data):,} bytes: no list of layers is that long", _AGAIN)
+        raise InputError(f"{name} has {len(data):,} bytes: no such list is that long", remedy)
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
         reason = "not text" if isinstance(error, UnicodeDecodeError) else str(error)[:100]
-        raise InputError(f"{name} is no JSON ({reason})", _AGAIN) from error
+        raise InputError(f"{name} is no JSON ({reason})", remedy) from error
 
 
 def _layers(raw: Any, name: str) -> list[Any]:

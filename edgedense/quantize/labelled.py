@@ -24,7 +24,7 @@ from edgedense.stats import (
     bootstrap_drop,
     class_pixels,
     confusion,
-    images_to_decide,
+    images_to_exclude,
     mean_iou,
     paired_difference,
     top_k,
@@ -76,7 +76,7 @@ def labelled_set(
     what = "calibration images" if evaluation is None else "evaluation images"
     needed, least = _FEWEST_MASKS, "so few masks say next to nothing about others"
     if not dense:
-        needed = images_to_decide(PairedCounts(1, 0, 0), min(budget_pp / 100, 0.999)) or 1
+        needed = images_to_exclude(min(budget_pp / 100, 0.999)) or 1
         same = paired_difference(PairedCounts(len(images), 0, 0))
         least = f"the smallest budget that so many can show is {100 * same.high:.2f} pp"
     if len(images) < needed:

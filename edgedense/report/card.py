@@ -72,20 +72,22 @@ def _yaml(value: str) -> str:
 
 
 def _result(engine: Engine, task: str) -> list[str]:
+    rehearsed = " (a rehearsal on a processor)" if engine.rehearsal else ""
     images = f"evaluation set of {plural(number(engine.judged, 'samples') or 0, 'image')}"
     lines = [
         "  - task:",
         f"      type: {task}",
-        f"      name: {_yaml(f'{engine.name} engine')}",
+        f"      name: {_yaml(f'{engine.name} engine' + rehearsed)}",
         "    dataset:",
         f"      name: {_yaml(images)}",
         "      type: unknown",
         "    metrics:",
     ]
     kind, name = ("mean_iou", "mIoU") if engine.metric[0] == "miou" else ("accuracy", "top-1")
+    before = number(engine.judged, "reference", engine.metric[0])
     figures = [
         (kind, f"{name} of the engine, %", engine.accuracy),
-        (kind, f"{name} of FP32, %", number(engine.judged, "reference", engine.metric[0])),
+        (f"{kind}_fp32", f"{name} of FP32, %", before),  # of that type it is not this network's
         (f"{kind}_drop", f"{name} drop against FP32, pp", engine.drop),
         ("agreement", "same answer as FP32, %", number(engine.judged, "agreement")),
         ("latency", "latency p50, ms", number(engine.timed, "p50_ms")),
@@ -129,21 +131,35 @@ def _data(found: dict[str, Any], engine: Engine, raw: Raw) -> str:
     quantized = mapping(found, "stages", engine.origin or "")
     counted = number(quantized, "report", "images")
     learned = text(quantized, "parents", "calibration")
-    sets = [text(s, "parents", "data") for s in stages if text(s, "parents", "data")]
     drawn = plural(counted, "image") if counted is not None else "number unknown"
-    judged = number(engine.judged, "samples")
-    judges = plural(judged, "image") if judged is not None else "number unknown"
     facts = ", ".join(f"{key} {value}" for key, value in pre.items() if value is not None)
     lines = [
         "## Data",
         "",
-        f"- Training data: {_UNKNOWN}.",
+        f"- Training data: {inline(_content(found, 'train')) or _UNKNOWN}.",
+        *(f"- Fine-tuning: {inline(tuned)}." for tuned in [_content(found, "finetune")] if tuned),
         f"- Calibration: {drawn}, content SHA-256 {inline(learned) or 'unknown'}.",
-        f"- Evaluation: {judges}, content SHA-256 {inline(sets[0]) if sets else 'unknown'}; "
-        "none is among the calibration images (edgedense refuses that).",
+        f"- Evaluation: {_evaluation(found, engine)}.",
         f"- Preprocessing: {inline(facts) or 'unknown'}.",
     ]
     return "\n".join(lines)
+
+
+def _content(found: dict[str, Any], kind: str) -> str:
+    """What identifies the images that stages of a kind were made with; empty without."""
+    stages = mapping(found, "stages").values()
+    known = (text(s, "parents", "data") for s in stages if text(s, "stage") == kind)
+    return ", ".join(f"content SHA-256 {sha256}" for sha256 in dict.fromkeys(known) if sha256)
+
+
+def _evaluation(found: dict[str, Any], engine: Engine) -> str:
+    """The images that judged the engine."""
+    judged = number(engine.judged, "samples")
+    if judged is None:
+        return "none in this run"
+    which = inline(_content(found, "validate")) or "content unknown"
+    said = f"{plural(judged, 'image')}, {which}"
+    return f"{said}; none is among the calibration images (edgedense refuses that)"
 
 
 def _metrics(known: Sequence[Engine]) -> str:

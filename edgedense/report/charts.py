@@ -24,6 +24,7 @@ from edgedense.report.svg import (
     y_axis,
 )
 from edgedense.report.words import between, decimal, milliseconds
+from edgedense.stats import least_samples
 
 Doubles = NDArray[np.float64]
 _MARKS = ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"))
@@ -100,12 +101,18 @@ class Samples:
 
 
 def distribution(name: str, title: str, series: Sequence[Samples]) -> Markup:
-    """Share of calls that took at most so long, with marks at p50, p90 and p99."""
+    """Share of calls that took at most so long, with marks at p50, p90 and p99.
+
+    A percentile that has too few samples has no mark.
+    """
     low = min(float(s.values.min()) for s in series) * 0.92
     high = max(_quantile(s, 0.99) for s in series) * 1.25
     told = "; ".join(
         f"{s.name}: "
-        + ", ".join(f"{mark} {milliseconds(_quantile(s, p))} ms" for p, mark in _MARKS)
+        + (
+            ", ".join(f"{mark} {milliseconds(_quantile(s, p))} ms" for p, mark in _marks(s))
+            or "too few calls to tell"
+        )
         for s in series
     )
 
@@ -132,8 +139,12 @@ def _curve(found: Samples, number: int, x: Scale, y: Scale) -> list[Markup]:
     places = np.quantile(found.values, shares)
     inside = places <= x.high
     points = [(x(v), y(p)) for v, p in zip(places[inside], shares[inside], strict=True)]
-    marks = [marker(x(_quantile(found, p)), y(p), 4.5, f"m-{kind}") for p, _ in _MARKS]
+    marks = [marker(x(_quantile(found, p)), y(p), 4.5, f"m-{kind}") for p, _ in _marks(found)]
     return [path(points, f"curve c-{kind}"), *marks]
+
+
+def _marks(found: Samples) -> list[tuple[float, str]]:
+    return [(p, mark) for p, mark in _MARKS if len(found.values) >= least_samples(p)]
 
 
 def _quantile(found: Samples, share: float) -> float:

@@ -55,7 +55,9 @@ def choices(found: dict[str, Any], known: Sequence[Engine]) -> Markup | None:
         return None
     told = (
         "Filled points are worth having: no other network is as good in both, and better in one. "
-        "Vertical lines are 95 % intervals of the drop against FP32 (the square and dotted line)."
+        "Vertical lines are 95 % intervals of the drop against FP32 (the square and dotted line). "
+        "Each interval is for its network alone, and the best of many is best by luck, too: judge "
+        "the one that you take on images that did not choose it."
     )
     rows = [tag("p", told), tag("div", plots, class_="pair")]
     return section(

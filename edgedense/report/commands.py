@@ -182,7 +182,9 @@ def _validate(stages: dict[str, Any], stage: dict[str, Any]) -> Iterator[str]:
     if gate is not None:
         yield from ("--max-drop", _quoted(f"{gate:g}"))
     if least is not None:
-        yield from ("--min-speedup", _quoted(f"{least:g}"), "--reference", MODEL)
+        yield from ("--min-speedup", _quoted(f"{least:g}"))
+    if least is not None or text(stage, "parents", "reference"):
+        yield from ("--reference", MODEL)
 
 
 def _sweep(stages: dict[str, Any]) -> str:

@@ -66,6 +66,14 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         Flag("warmup_seconds", "--warm-up", 0.5),
         _SEED,
     ),
+    "validate": (
+        Flag("ignore_class", "--ignore-class", []),
+        Flag("baseline", "--baseline"),
+        Flag("max_regression_pp", "--max-regression", 0.0),
+        Flag("max_slowdown_percent", "--max-slowdown", 10.0),
+        Flag("latency", "", True, ("--latency", "--no-latency")),
+        Flag("force", "", False, ("--force", "")),
+    ),
     "finetune": (
         Flag("epochs", "--epochs"),
         Flag("batch", "--batch"),

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from edgedense.report.commands import commands
-from edgedense.report.engines import engines
+from edgedense.report.engines import Engine, engines
 from edgedense.report.facts import at, interval, items, mapping, number, text
 from edgedense.report.html import clean
 from edgedense.report.run import Raw
-from edgedense.report.verdict import headline
+from edgedense.report.verdict import headline, reasons
 from edgedense.report.where import left_in_float
+from edgedense.report.words import listed
 
 REHEARSAL_NOTE = (
     "`cpu` is a rehearsal by ONNX Runtime on the machine named below: neither its accuracy nor its "
@@ -26,7 +27,7 @@ def markdown(found: dict[str, Any], raw: Raw | None = None) -> str:
     stages = mapping(found, "stages")
     parts = [
         f"# edgedense: {inline(text(found, 'run'))}",
-        _verdicts(found, stages),
+        _verdicts(found),
         _accuracy(stages),
     ]
     parts += [_latency(stages), _engines(stages), _compression(stages), _layers(stages)]
@@ -43,15 +44,23 @@ def _of(stages: dict[str, Any], kind: str) -> dict[str, Any]:
     }
 
 
-def _verdicts(found: dict[str, Any], stages: dict[str, Any]) -> str:
-    lines = []
-    for target, report in _of(stages, "validate").items():
-        lines.append(f"**{inline(target)}: {inline(text(report, 'verdict').upper())}**")
-        lines += [f"- {inline(str(reason))}" for reason in items(report, "reasons")]
-    if not lines:
+def _verdicts(found: dict[str, Any]) -> str:
+    known = engines(found)
+    judged = [engine for engine in known if engine.judged]
+    if not judged:
         return "No engine was validated on this machine."
-    told = headline(found, engines(found))
-    return "\n".join([*lines, "", inline(told.sentence), "", REHEARSAL_NOTE])
+    parts = [_verdict(engine) for engine in judged if engine.verdict != "open"]
+    if free := [engine.name for engine in judged if engine.verdict == "open"]:
+        parts.append(f"No gate was set for {inline(listed(free))}.")
+    parts.append(inline(headline(found, known).sentence))
+    if any(engine.rehearsal for engine in judged):
+        parts.append(REHEARSAL_NOTE)
+    return "\n\n".join(parts)
+
+
+def _verdict(engine: Engine) -> str:
+    lines = [f"**{inline(engine.name)}: {inline(engine.verdict.upper())}**"]
+    return "\n".join([*lines, *(f"- {inline(reason)}" for reason in reasons(engine))])
 
 
 def _accuracy(stages: dict[str, Any]) -> str:

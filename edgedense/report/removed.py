@@ -69,10 +69,8 @@ def _channels(name: str, stage: dict[str, Any]) -> Iterable[Markup]:
 
 
 def _pruned_caption(operator: str) -> Markup:
-    said = (
-        f"Output channels of {operator} that are left. The darker, the larger the part that went."
-    )
-    return tag("figcaption", said.replace("darker", "stronger the colour"))
+    said = f"Output channels of {operator} that are left. "
+    return tag("figcaption", f"{said}The stronger the colour, the larger the part that went.")
 
 
 def tuned(found: dict[str, Any]) -> Markup | None:

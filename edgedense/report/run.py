@@ -15,7 +15,6 @@ from edgedense import artifact
 from edgedense.artifact import Artifact
 from edgedense.errors import InputError
 from edgedense.insight import look, open_source
-from edgedense.insight.look import INSPECTOR_FILE
 from edgedense.report.charts import Doubles
 from edgedense.report.facts import finite, items, mapping, text
 
@@ -87,7 +86,7 @@ def read_raw(run: Path, stages: dict[str, Any]) -> Raw:
                     kept[name] = _json(stage, file)
             if stage.has(artifact.HISTOGRAMS_FILE):
                 raw.histograms[name] = _histograms(stage)
-        if kind == ENGINE and stage.has(INSPECTOR_FILE):
+        if kind == ENGINE and stage.has(artifact.INSPECTOR_FILE):
             raw.insight[name] = finite(look(open_source(stage.path)).to_dict())
         if stage.has("samples.json"):
             raw.samples_ms[name] = _samples(_json(stage, "samples.json"))

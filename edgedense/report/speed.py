@@ -56,7 +56,10 @@ def _distribution(engine: Engine, name: str, raw: Raw) -> Markup | None:
         return None
     title = f"Latency of the {engine.name} engine, share of calls"
     beyond = [s for s in series if s.values.max() > 1.3 * _p99(s)]
-    said = "The share of calls that took at most so long; circles and squares mark p50, p90, p99."
+    said = (
+        "The share of calls that took at most so long; circles and squares mark p50, p90 and p99 "
+        "where there are calls enough to tell."
+    )
     if beyond:
         slow = max(float(s.values.max()) for s in beyond)
         said += f" The slowest calls lie beyond the right edge, up to {milliseconds(slow)} ms."

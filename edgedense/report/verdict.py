@@ -83,15 +83,17 @@ def _unjudged(family: str, known: Sequence[Engine]) -> Headline:
 
 def _heading(family: str, engine: Engine) -> str:
     what = f"{family} in {engine.precision}" if engine.precision else f"The {family} engine"
+    ends, gate = engine.drop_ends, number(engine.judged, "max_drop_pp")
     if engine.verdict == "fail":
-        over = number(engine.judged, "max_drop_pp")
-        lost = engine.drop_ends is not None and over is not None and engine.drop_ends[0] > over
+        lost = ends is not None and gate is not None and ends[0] > gate
         return f"{what} loses too much accuracy" if lost else f"{what} misses what was asked"
     if engine.verdict == "inconclusive":
+        if ends is not None and gate is not None and ends[1] <= gate:
+            return f"{what} keeps its accuracy, but something else is not decided"
         return f"{what}: these images cannot decide"
     if engine.verdict == "open":
         return f"{what} was measured; nothing was asked of it"
-    if number(engine.judged, "max_drop_pp") is None:
+    if gate is None:
         return f"{what} does what was asked"
     return f"{what} keeps its accuracy"
 
@@ -127,9 +129,12 @@ def _gain(engine: Engine) -> str:
     if engine.speedup is not None:
         against = text(engine.timed, "against", "engine_name")
         other = "FP32 in PyTorch" if against in ("", "pytorch-fp32") else against
-        fast = f"{decimal(engine.speedup, 1)} times as fast as {other}"
         unstable = " (unsteady timing)" if engine.timed.get("stable") is False else ""
-        told.append(f"It is {fast}{unstable}")
+        least = number(engine.judged, "min_speedup")
+        # close to what was asked one digit would hide on which side it is
+        fast = f"{decimal(engine.speedup, 1 if least is None else 2)} times as fast as {other}"
+        asked = f" (asked: {least:g})" if least is not None else ""
+        told.append(f"It is {fast}{asked}{unstable}")
     elif (p50 := number(engine.timed, "p50_ms")) is not None:
         told.append(f"It answers in {milliseconds(p50)} ms")
     share = _share(engine)
@@ -162,7 +167,7 @@ def _many(family: str, judged: Sequence[Engine]) -> Headline:
     fast = f"{decimal(best.speedup, 1)} times as fast as FP32, " if best.speedup else ""
     ends = best.drop_ends
     said = (
-        f"For these the loss is at most {_points(gate)} with 95 % confidence. The "
+        f"For these the loss is at most {_points(gate)}, for each with 95 % confidence. The "
         f"cheapest of them, {best.name}, {size}{fast}and loses {decimal(best.drop)} points, at "
         f"worst {decimal(ends[1] if ends else None)}."
     )

@@ -156,15 +156,8 @@ def _backend(source: Artifact) -> tuple[str, Backend]:
 def _servable(source: Artifact) -> Interface:
     """The recorded interface, its names and dimensions such as a configuration can hold."""
     interface = recorded_interface(source)
-    sizes = (*interface.input_shape, *interface.output_shape, *(interface.batch or ()))
-    names = (interface.input_name, interface.output_name)
-    if (
-        any(type(n) is not int or n < 1 for n in sizes)
-        or any(not isinstance(name, str) or not _is_text(name) for name in names)
-        or (len(interface.input_shape), interface.layout) != (3, "NCHW")
-        or len(interface.output_shape) not in (1, 3)
-        or (interface.batch is not None and len(interface.batch) != 3)
-    ):
+    named = all(map(_is_text, (interface.input_name, interface.output_name)))
+    if not named or interface.layout != "NCHW" or len(interface.output_shape) not in (1, 3):
         raise InputError(
             f"{source.path}: the manifest's interface is damaged ({interface})",
             "Make the artifact again.",

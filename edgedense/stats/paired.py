@@ -154,28 +154,34 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Estimate:
 def images_to_decide(counts: PairedCounts, margin: float, level: float = 0.95) -> int | None:
     """About how many images would settle on which side of ``margin`` (a share) the drop lies.
 
-    n = (z_level + z_power)^2 * discordant / (margin - drop)^2 at 80 % power: the planning formula
-    of a paired non-inferiority test (Nam, Biometrics 53 (1997) 1422-1430, to first order), with
-    z of the two-sided ``level`` because the gate reads one end of that interval. Never less than
-    a set without any discordant pair needs. None where the drop sits on the margin itself.
+    n = (z_level * sqrt(v0) + z_power * sqrt(v1))^2 / (margin - drop)^2 at 80 % power, with the
+    variance of one image's drop if it were ``margin`` (v0, which Tango's interval has) and as it
+    was measured (v1 = discordant - drop^2); z of the two-sided ``level`` because the gate reads one
+    end of that interval. Always more than ``counts.n`` where that interval holds the margin. None
+    where the drop sits on the margin itself.
+    Source: the sample size of a paired non-inferiority test, Nam, Biometrics 53 (1997) 1422-1430.
     """
-    z = _z(level)
     distance = margin - counts.drop
     if distance == 0:
         return None
-    needed = (z + NormalDist().inv_cdf(POWER)) ** 2 * counts.discordant / distance**2
-    if 0 < margin < 1:
-        needed = max(needed, z * z * (1 - margin) / margin)
-    return math.ceil(needed)
+    on_margin = math.sqrt(max(0.0, _variance(counts, margin)))
+    measured = math.sqrt(max(0.0, counts.discordant - counts.drop**2))
+    width = _z(level) * on_margin + NormalDist().inv_cdf(POWER) * measured
+    return math.ceil((width / distance) ** 2)
 
 
 def _tango_score(counts: PairedCounts, drop: float) -> float:
     n, lost, gained = counts.n, counts.lost, counts.gained
-    variance = n * (2 * _restricted_gain(counts, drop) + drop * (1 - drop))
+    variance = n * _variance(counts, drop)
     distance = lost - gained - n * drop
     if variance <= 0:
         return math.copysign(math.inf, distance) if distance else 0.0
     return distance / math.sqrt(variance)
+
+
+def _variance(counts: PairedCounts, drop: float) -> float:
+    """Of one image's drop, if its mean were ``drop``."""
+    return 2 * _restricted_gain(counts, drop) + drop * (1 - drop)
 
 
 def _restricted_gain(counts: PairedCounts, drop: float) -> float:

@@ -31,8 +31,9 @@ def resolution(n: int, discordant: float, level: float = 0.95) -> Resolution:
     """What ``n`` images can tell apart, for a supposed share of ``discordant`` images.
 
     ``excluded`` is the upper end of Tango's interval of a table without any difference;
-    ``detectable`` is (z_level + z_power) * sqrt(discordant / n), the planning formula of
-    :func:`edgedense.stats.images_to_decide` solved for the margin, and never below ``excluded``.
+    ``detectable`` is (z_level + z_power) * sqrt(discordant / n), the formula of
+    :func:`edgedense.stats.images_to_decide` to first order, solved for the margin, and never below
+    ``excluded``.
     """
     each = math.ceil(n * discordant / 2 - 1e-9)
     excluded = paired_difference(PairedCounts(n, min(each, n // 2), min(each, n // 2)), level).high

@@ -18,7 +18,7 @@ from edgedense.validate.judge import Gates, Judgement, Verdict, combine, judge
 from edgedense.validate.masks import measure_segmentation
 from edgedense.validate.measure import Accuracy, Measurement, measure
 from edgedense.validate.plan import Plan, plan
-from edgedense.validate.regression import BaselineTolerance, compare_baseline
+from edgedense.validate.regression import BaselineTolerance, compare_baseline, refuse_strangers
 from edgedense.validate.report import ValidateReport, write_report
 from edgedense.validate.segmentation import Segmentation, SegmentationMeasurement
 from edgedense.validate.stage import ValidateOptions, validate
@@ -50,6 +50,7 @@ __all__ = [
     "no_baseline",
     "plan",
     "read_baseline",
+    "refuse_strangers",
     "validate",
     "write_baseline",
     "write_report",

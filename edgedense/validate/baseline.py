@@ -177,10 +177,21 @@ def _parsed(raw: dict[str, Any]) -> Baseline:
         if not 0 < low <= float(timing.p50_ms) <= high < math.inf:
             raise ValueError("latency")
     baseline = Baseline(identity=Identity(**raw.pop("identity")), timing=timing, **raw)
+    _check_kinds(baseline)
     bits = 8 * len(bytes.fromhex(baseline.correct))
-    if not baseline.samples <= bits < baseline.samples + 8:
+    if not 0 <= baseline.samples <= bits < baseline.samples + 8:
         raise ValueError("samples and answers")
     return baseline
+
+
+def _check_kinds(baseline: Baseline) -> None:
+    who, timing = baseline.identity, baseline.timing
+    words = (who.device, who.target, who.precision, who.network, who.engine_sha256)
+    if not all(isinstance(word, str) for word in (*words, baseline.set_sha256)):
+        raise TypeError("names and hashes")
+    counts = [baseline.samples, *([timing.batch] if timing else [])]
+    if any(type(count) is not int for count in counts):
+        raise TypeError("counts")
 
 
 def _network(model: Mapping[str, Any], interface: Mapping[str, Any]) -> str:

@@ -31,8 +31,9 @@ class Plan:
         listed = ", ".join(
             f"{100 * r.excluded:.2g} pp at {100 * r.discordant:g} % discordant" for r in others
         )
+        images = f"{self.images:,} image{'' if self.images == 1 else 's'}"
         said = (
-            f"{self.images:,} images can exclude drops above {100 * none.excluded:.2g} pp at best "
+            f"{images} can exclude drops above {100 * none.excluded:.2g} pp at best "
             f"(no answer differs), {listed}; asked: {self.max_drop_pp:g} pp."
         )
         return (said,) if self.can_pass else (said, self._hopeless())

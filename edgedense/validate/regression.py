@@ -57,14 +57,9 @@ def compare_baseline(
     what can still be compared is compared, and the reasons say what was not.
     """
     tolerance = tolerance or BaselineTolerance()
-    differing = _differing(current, baseline)
-    if differing and not force:
-        raise InputError(
-            f"the baseline is for another {' and another '.join(differing)}: "
-            + "; ".join(differing.values()),
-            "Compare like with like, write a new one with --write-baseline FILE, or compare what "
-            "is left with --force.",
-        )
+    differing = {**_strange(current.identity, baseline.identity), **_differing(current, baseline)}
+    if not force:
+        _refuse(differing)
     return combine(
         [
             _judge_accuracy(current, baseline, tolerance.drop_pp),
@@ -73,19 +68,51 @@ def compare_baseline(
     )
 
 
+def refuse_strangers(now: Identity, baseline: Baseline) -> None:
+    """What can be told before anything runs: whether the baseline is of something else.
+
+    Errors: InputError where device, target, precision or network differ.
+    """
+    _refuse(_strange(now, baseline.identity))
+
+
+def _refuse(differing: Mapping[str, str]) -> None:
+    if differing:
+        raise InputError(
+            f"the baseline is for another {' and another '.join(differing)}: "
+            + "; ".join(differing.values()),
+            "Compare like with like, write a new one with --write-baseline FILE, or compare what "
+            "is left with --force.",
+        )
+
+
+def _strange(now: Identity, was: Identity) -> dict[str, str]:
+    return _unequal(
+        {
+            "device": (was.device, now.device),
+            "GPU": (_gpu(was), _gpu(now)),
+            "target": (was.target, now.target),
+            "precision": (was.precision, now.precision),
+            "network": (was.network, now.network),
+        }
+    )
+
+
 def _differing(current: Baseline, baseline: Baseline) -> dict[str, str]:
-    was, now = baseline.identity, current.identity
-    pairs: dict[str, tuple[object, object]] = {
-        "device": (was.device, now.device),
-        "GPU": (_gpu(was), _gpu(now)),
-        "target": (was.target, now.target),
-        "precision": (was.precision, now.precision),
-        "network": (was.network, now.network),
-        "evaluation set": (baseline.set_sha256[:12], current.set_sha256[:12]),
-    }
+    """What else is unlike: what is known only when everything was measured."""
+    pairs: dict[str, tuple[object, object]] = {"evaluation set": (_set(baseline), _set(current))}
     if baseline.timing and current.timing:
-        pairs["power mode"] = (was.power_mode, now.power_mode)
+        modes = baseline.identity.power_mode, current.identity.power_mode
+        pairs["power mode"] = modes
         pairs["batch"] = (baseline.timing.batch, current.timing.batch)
+    return _unequal(pairs)
+
+
+def _set(baseline: Baseline) -> str:
+    return f"{baseline.set_sha256[:12]} ({baseline.samples:,} images)"
+
+
+def _unequal(pairs: Mapping[str, tuple[object, object]]) -> dict[str, str]:
     return {
         what: f"{then or 'none'} then, {here or 'none'} now"
         for what, (then, here) in pairs.items()
@@ -100,7 +127,8 @@ def _gpu(identity: Identity) -> str | None:
 
 
 def _judge_accuracy(current: Baseline, baseline: Baseline, tolerance_pp: float) -> Judgement:
-    if current.set_sha256 != baseline.set_sha256:
+    known = current.set_sha256, current.samples
+    if known != (baseline.set_sha256, baseline.samples):
         return Judgement("inconclusive", ("Baseline: other images, so accuracy was not compared.",))
     if not current.samples:
         return Judgement("inconclusive", ("Baseline: no labels, so accuracy was not compared.",))

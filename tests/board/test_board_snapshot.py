@@ -228,3 +228,16 @@ def test_a_device_describes_itself(tmp_path: Path) -> None:
     assert found["name"].startswith("NVIDIA Jetson Orin Nano")
     assert found["power_mode"] == "mode 2"
     assert board.describe_device(tmp_path / "none")["name"] == found["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("text", "release"),
+    [("# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64", "36.4.3"),
+     ("# R38 (release), REVISION: 2.0, GCID: 41844464, BOARD: generic", "38.2.0"),
+     ("something else", None), (None, None)],
+)  # fmt: skip
+def test_release_of_linux_for_tegra(text: str | None, release: str | None, tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    if text is not None:
+        (tmp_path / "etc" / "nv_tegra_release").write_text(text)
+    assert board.l4t_release(tmp_path) == release

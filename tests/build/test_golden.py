@@ -8,7 +8,6 @@ import pytest
 
 from edgedense import artifact
 from edgedense.build import BuildOptions, build_engine
-from edgedense.build.device import l4t_release
 from edgedense.build.golden import Golden, golden_warnings
 from edgedense.stats.logits import logit_sqnr_db
 
@@ -41,16 +40,3 @@ def test_what_is_warned_of(
 ) -> None:
     golden = Golden(IMAGES, LOGITS, promised)
     assert bool(golden_warnings(found, golden, precision)) is warned
-
-
-@pytest.mark.parametrize(
-    ("text", "release"),
-    [("# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64", "36.4.3"),
-     ("# R38 (release), REVISION: 2.0, GCID: 41844464, BOARD: generic", "38.2.0"),
-     ("something else", None), (None, None)],
-)  # fmt: skip
-def test_release_of_linux_for_tegra(text: str | None, release: str | None, tmp_path: Path) -> None:
-    (tmp_path / "etc").mkdir()
-    if text is not None:
-        (tmp_path / "etc" / "nv_tegra_release").write_text(text)
-    assert l4t_release(tmp_path) == release

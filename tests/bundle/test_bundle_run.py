@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -265,7 +266,9 @@ def test_the_command_line(
     assert (ended.code, ended.out) == (0, ""), ended.err
     assert "verdict: PASS" in ended.err
     assert "cpu fp32 engine" in ended.err
-    assert (tmp_path / "tiny.run" / "report.md").is_file()
+    assert all(word in ended.err for word in ("p99 ms", "energy: ", "MLPerf's bound"))
+    [evidence] = re.findall(r"^evidence: (.*)$", ended.err, re.MULTILINE)
+    assert (evidence, (tmp_path / evidence).is_file()) == ("tiny.run/report.html", True)
     ended = edgedense("new-key", "a.key", "--json")
     assert json.loads(ended.out)["public_key"] == "a.key.pub"
     ended = edgedense("run-bundle", packed, "--verify-key", "a.key.pub", "--json")

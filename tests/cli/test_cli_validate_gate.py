@@ -96,7 +96,32 @@ def test_baselines_of_elsewhere_are_exit_2_unless_forced(
     ended = edgedense(*words, "--baseline", written)
     assert ended.code == 2
     assert f"another {what}: another then" in ended.error[0]
+    assert "images can exclude" not in ended.err  # before anything ran
     assert edgedense(*words, "--baseline", written, "--force").code == 0
+
+
+def test_the_artifact_says_which_baseline_it_was_held_against(
+    tiny: Any, words: list[object], edgedense: Call, tmp_path: Path, written: Path
+) -> None:
+    from edgedense.artifact import read, sha256_file
+    from edgedense.report import Raw, read_run
+    from edgedense.report.commands import commands
+
+    run = tmp_path / "run"
+    asked = ["--reference", tiny.checkpoint, "--baseline", written, "--max-regression", 0.5]
+    assert edgedense(*words, *asked, "--no-latency", "-o", run / "validate-x").code == 0
+    manifest = read(run / "validate-x").manifest
+    assert manifest.parents["baseline"] == sha256_file(written)
+    assert (manifest.options["baseline"], manifest.options["max_regression_pp"]) == (
+        *("tiny.json", 0.5),
+    )
+    again = "\n".join(commands(read_run(run), Raw()))
+    for said in (
+        "--baseline tiny.json --max-regression 0.5",
+        "--no-latency",
+        '--reference "$MODEL"',
+    ):
+        assert said in again
 
 
 def test_a_regression_is_exit_1(

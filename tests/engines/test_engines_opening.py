@@ -151,3 +151,29 @@ def test_calibration_content(tmp_path: Path) -> None:
     (known.path / "calibration.json").write_text('{"content": []}')
     with pytest.raises(InputError, match="contents differ"):
         calibration_content(known)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "junk", "[]", "3", "{}", '{"content": "ab"}', '{"content": [1]}', "[" * 90000]
+)
+def test_a_damaged_calibration_record_is_bad_input(text: str, tmp_path: Path) -> None:
+    damaged = engine(tmp_path / "e", b"x", calibration=text)
+    with pytest.raises(InputError, match=r"calibration\.json is damaged"):
+        calibration_content(damaged)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("activation", {}), ("input_name", 3), ("layout", None), ("input_shape", [3, 8]),
+     ("input_shape", "abc"), ("input_shape", [3, 0, 8]), ("output_shape", []),
+     ("output_shape", [3.0]), ("batch", [1, 8]), ("batch", [8, 4, 1]), ("batch", "1:2:4"),
+     ("dtype", "int8")],
+)  # fmt: skip
+def test_a_damaged_interface_is_bad_input(key: str, value: object, tmp_path: Path) -> None:
+    """A manifest that came with a bundle may say anything."""
+    with artifact.create(tmp_path / "e", "build-engine", parents={}, options={}) as draft:
+        (draft.path / "model.onnx").write_bytes(b"")
+        draft.interface = {**INTERFACE.to_dict(), key: value}
+        draft.report = {"backend": "onnxruntime", "target": "cpu"}
+    with pytest.raises(InputError, match="interface is damaged"):
+        open_engine(artifact.read(tmp_path / "e"))

@@ -231,6 +231,18 @@ def test_names_of_layers_cannot_steer_the_terminal(
     assert "\x1b" not in ended.err
 
 
+def test_a_damaged_profile_names_what_writes_profiles(
+    tmp_path: Path, edgedense: Callable[..., Any]
+) -> None:
+    times = tmp_path / "times.json"
+    times.write_text("junk")
+    ended = edgedense("layers", RECORDED / V11, "--profile", times)
+    assert ended.code == 2
+    assert "times.json is no JSON" in ended.err
+    assert "--exportProfile" in ended.err
+    assert "--exportLayerInfo" not in ended.err
+
+
 def test_the_onnx_option_reads_what_was_asked(made: Any, edgedense: Callable[..., Any]) -> None:
     file = made.quantized / "int8.fp16.onnx"
     ended = edgedense("layers", RECORDED / V11, "--onnx", file, "--json")

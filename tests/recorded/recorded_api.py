@@ -19,6 +19,7 @@ CLASSIC = ("8.6.1", "10.3.0", "10.7.0", "10.13.3.9", "10.16.1.11", "11.4.0.106")
 RTX = "1.7.1.116"
 PYCUDA_VERSION = "2026.1"
 CUDA_PYTHON = ("12.8.0", "13.4.4")
+HIDDEN = '{"Layers": ["N/A due to dynamic shapes"]}'
 SEVERITIES = ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE")
 
 
@@ -74,9 +75,7 @@ class Api:
 
     def note(self, name: str, args: Any) -> bool:
         """Write a call into the diary; whether it is the one that has to fail."""
-        kept = args  # but never alive what goes with its last reference
-        if isinstance(args, tuple):
-            kept = tuple(type(arg) if hasattr(type(arg), "__del__") else arg for arg in args)
+        kept = tuple(map(keepable, args)) if isinstance(args, tuple) else keepable(args)
         self.calls.append((name, kept))
         if len(self.calls) != self.script.fail_at:
             return False
@@ -130,6 +129,11 @@ class Api:
             self.classes[f"cuda.{name}"] = fake_class(self, f"cuda.{name}", members, PYCUDA)
             setattr(driver, name, self.classes[f"cuda.{name}"])
         return driver
+
+
+def keepable(value: Any) -> Any:
+    """A value for the diary, which must not keep alive what goes with its last reference."""
+    return type(value) if hasattr(type(value), "__del__") else value
 
 
 def nothing(api: Api, owner: Any, *args: Any) -> None:
@@ -357,6 +361,13 @@ def end(kind: str) -> Any:
     return gone
 
 
+def tell_layers(api: Api, inspector: Any, form: Any) -> str:
+    """Formats are hidden while the batch is free, as TensorRT does."""
+    context = inspector.__dict__.get("=execution_context")
+    settled = context is not None and "batch" in context.__dict__
+    return api.script.inspector if settled else HIDDEN
+
+
 def keep_kernels(api: Api, config: Any, cache: Any) -> bool:
     config.__dict__["cache"] = cache
     return True
@@ -417,7 +428,7 @@ TRT_BEHAVIOUR: dict[tuple[str, str], Callable[..., Any]] = {
     ("IRuntimeCache", "serialize"): lambda api, _: host_memory(api, api.script.runtime_cache),
     ("IExecutionContext", "__del__"): end("execution"),
     ("ICudaEngine", "create_engine_inspector"): lambda api, *_: api.make("EngineInspector"),
-    ("EngineInspector", "get_engine_information"): lambda api, *_: api.script.inspector,
+    ("EngineInspector", "get_engine_information"): tell_layers,
     ("IExecutionContext", "set_input_shape"): set_shape,
     ("IExecutionContext", "set_tensor_address"): set_address,
     ("IExecutionContext", "execute_async_v3"): execute,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recorded_api import CLASSIC, CUDA_PYTHON, PYCUDA_VERSION, RTX, Api, Script
+from recorded_api import CLASSIC, CUDA_PYTHON, HIDDEN, PYCUDA_VERSION, RTX, Api, Script
 from recorded_gpu import BINDINGS
 
 from edgedense import artifact
@@ -321,6 +321,42 @@ def test_an_engine_that_cannot_be_run_now_is_kept_with_a_warning(
     report = build_engine(source, tmp_path / "e", ORIN)
     assert "not tried: CUDA: cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY" in report.warnings[-1]
     assert artifact.read(tmp_path / "e").file("model.engine").read_bytes() == b"PLAN"
+
+
+def test_layers_are_told_as_far_as_may_be_without_memory_for_a_context(
+    api: Install, source: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = api("10.3.0")
+    monkeypatch.setattr(fake.trt.ICudaEngine, "create_execution_context", lambda *_: None)
+    report = build_engine(source, tmp_path / "e", ORIN)
+    assert artifact.read(tmp_path / "e").file("inspector.json").read_text() == HIDDEN
+    assert "not tried" in report.warnings[-1]
+
+
+def test_a_list_of_layers_that_is_no_json_costs_no_engine(
+    api: Install, source: Artifact, tmp_path: Path
+) -> None:
+    api("10.3.0", Script(inspector='{"Layers": [nan'))
+    report = build_engine(source, tmp_path / "e", ORIN)
+    assert any("no JSON" in line for line in report.warnings)
+    built = artifact.read(tmp_path / "e")
+    assert (built.has("inspector.json"), built.has("profile.json")) == (False, True)
+
+
+@pytest.mark.parametrize("version", [*CLASSIC, RTX])
+def test_the_inspector_is_asked_at_the_optimal_batch(
+    version: str, api: Install, source: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Formats are hidden as long as the batch is free, as that of every engine here is."""
+    monkeypatch.setattr("edgedense.build.device.has_gpu", lambda: True)
+    fake = api(version, Script(sm=(8, 6) if version == RTX else (7, 5)))
+    build_engine(source, tmp_path / "e", replace(T4, target="rtx-any" if version == RTX else "t4"))
+    asked = fake.names().index("EngineInspector.get_engine_information")
+    shapes = [args for name, args in fake.calls[:asked] if name.endswith("set_input_shape")]
+    assert [(name, tuple(dims)) for name, dims in shapes] == [("images", (2, 3, 4, 4))]
+    assert "EngineInspector.execution_context=" in fake.names()[:asked]
+    assert json.loads((tmp_path / "e" / "inspector.json").read_text()) == {"Layers": ["conv"]}
+    nothing_stays(fake)
 
 
 def test_rtx_engines_are_tried_where_that_gpu_is(

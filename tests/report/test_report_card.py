@@ -69,6 +69,36 @@ def test_segmentation_has_its_own_metric(chain: Any, tmp_path: Path) -> None:
     assert (found["pipeline_tag"], found["metrics"]) == ("image-segmentation", ["mean_iou"])
 
 
+def test_a_rehearsal_and_fp32_are_not_the_networks_own_numbers(chain: Any, tmp_path: Path) -> None:
+    chain("cpu")
+    (result,) = front(model_card(read_run(tmp_path / "made")))["model-index"][0]["results"]
+    assert "a rehearsal" in result["task"]["name"]
+    kinds = [metric["type"] for metric in result["metrics"]]
+    assert kinds.count("accuracy") == 1 and "accuracy_fp32" in kinds
+
+
+def test_every_set_is_what_it_was_used_for(chain: Any, tmp_path: Path) -> None:
+    chain()
+    made = tmp_path / "made"
+    before = model_card(read_run(made))
+    assert "Training data: unknown" in before and "Fine-tuning" not in before
+    assert "- Evaluation: 400 images, content unknown; none is among" in before
+    found = read_run(made)
+    judged = found["stages"]["validate-jetson-orin-nano"]
+    judged["parents"]["data"] = "cd" * 32
+    tuned = {**found["stages"]["reference"], "stage": "finetune", "parents": {"data": "ab" * 32}}
+    found["stages"] = {"finetune": tuned, **found["stages"]}
+    card = model_card(found)
+    assert f"- Fine-tuning: content SHA-256 {'ab' * 32}." in card
+    assert f"- Evaluation: 400 images, content SHA-256 {'cd' * 32}; none is among" in card
+
+
+def test_a_network_that_was_not_judged_has_no_evaluation(write: Any, tmp_path: Path) -> None:
+    write("finetune", "finetune", {}, parents={"data": "ab" * 32})
+    card = model_card(read_run(tmp_path / "made"))
+    assert "- Evaluation: none in this run." in card and "calibration images (" not in card
+
+
 def test_without_a_verdict_there_are_no_numbers(write: Any, tmp_path: Path) -> None:
     write("quantize", "quantize", {})
     card = model_card(read_run(tmp_path / "made"))

@@ -122,7 +122,8 @@ def test_options_of_all_stages_exist(chain: Any, write: Any, tmp_path: Path) -> 
     options = {"target": "rtx-ada", "batch": [1, 4, 8], "sms": [86, 89], "workspace_mib": 512}
     parents = {"model": quantized}
     engine = write("engine-x", "build-engine", {"target": "x"}, options=options, parents=parents)
-    options = {"max_drop_pp": 0.5, "min_speedup": 2.0}
+    options = {"max_drop_pp": 0.5, "min_speedup": 2.0, "ignore_class": [3, 4], "latency": False}
+    options |= {"baseline": "b.json", "max_regression_pp": 0.2, "max_slowdown_percent": 5.0}
     write("validate-x", "validate", {}, options=options, parents={"engine": engine})
     options = {"iterations": 700, "min_seconds": 2.0, "batch": 4, "seed": 3}
     parents = {"engine": engine, "against": "0" * 64}
@@ -135,4 +136,7 @@ def test_options_of_all_stages_exist(chain: Any, write: Any, tmp_path: Path) -> 
     assert tuple(called["build-engine"]["batch"]) == (1, 4, 8)
     assert (called["benchmark"]["iterations"], called["benchmark"]["min_seconds"]) == (700, 2.0)
     assert not called["benchmark"]["same_process"]
-    assert (called["validate"]["max_drop"], called["validate"]["min_speedup"]) == (0.5, 2.0)
+    judged = called["validate"]
+    assert (judged["max_drop"], judged["min_speedup"]) == (0.5, 2.0)
+    assert (judged["ignore_class"], str(judged["baseline"])) == ((3, 4), "b.json")
+    assert (judged["max_regression"], judged["max_slowdown"], judged["latency"]) == (0.2, 5, False)

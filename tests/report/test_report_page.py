@@ -116,7 +116,16 @@ def test_each_verdict_is_told_in_words(chain: Callable[..., None], tmp_path: Pat
     [
         ({"verdict": "fail", "drop_ci95": [1.5, 2.5]}, "Failed", "loses too much accuracy"),
         ({"verdict": "fail", "min_speedup": 9.0}, "Failed", "misses what was asked"),
-        ({"verdict": "inconclusive"}, "Not decided", "these images cannot decide"),
+        (
+            {"verdict": "inconclusive", "drop_ci95": [-0.2, 1.4]},
+            "Not decided",
+            "these images cannot decide",
+        ),
+        (
+            {"verdict": "inconclusive", "min_speedup": 4.5},
+            "Not decided",
+            "keeps its accuracy, but something else is not decided",
+        ),
         ({"max_drop_pp": None, "reasons": []}, "No gate was set", "nothing was asked of it"),
         ({"max_drop_pp": None, "min_speedup": 2.0}, "Passed", "does what was asked"),
         ({"drop_pp": None, "drop_ci95": None, "reference": None}, "Passed", "keeps its accuracy"),

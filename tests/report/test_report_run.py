@@ -72,6 +72,20 @@ def test_the_page_shows_the_numbers_of_the_stages(run: Path) -> None:
     assert lineage["quantize"][0] in lineage["engine-cpu"][1]
 
 
+def test_markdown_of_a_device_speaks_of_no_rehearsal(chain: Any, tmp_path: Path) -> None:
+    chain()
+    said = markdown(read_run(tmp_path / "made"))
+    assert "**jetson-orin-nano: PASS**" in said and "rehearsal" not in said
+
+
+def test_markdown_calls_nothing_passed_that_had_no_gate(chain: Any, tmp_path: Path) -> None:
+    chain("cpu", "second-a", max_drop_pp=None, reasons=[])
+    chain("cpu", "second-b", max_drop_pp=None, reasons=[])
+    said = markdown(read_run(tmp_path / "made"))
+    assert "PASS" not in said
+    assert "No gate was set for second-a and second-b." in said
+
+
 def test_the_page_calls_the_rehearsal_by_its_name(run: Path) -> None:
     assert "`cpu` is a rehearsal" in markdown(read_run(run))
 

@@ -66,6 +66,12 @@ def test_a_sweep_keeps_to_it(chain: Any, write: Any, tmp_path: Path) -> None:
         (["stages", "benchmark-cpu", "report", "against", "stable"], "no", "against.stable"),
         (["stages", "validate-cpu", "report", "drop_ci95"], [1], "drop_ci95"),
         (["stages", "validate-cpu", "report", "engine", "top1"], 101, "engine.top1"),
+        (["stages", "validate-cpu", "report", "mcnemar_p"], 1.5, "mcnemar_p"),
+        (["stages", "validate-cpu", "report", "kl_nats"], -0.1, "kl_nats"),
+        (["stages", "validate-cpu", "report", "flips"], {"changed": 3}, "flips"),
+        (["stages", "validate-cpu", "report", "classes"], {"worst": [{}]}, "classes"),
+        (["stages", "validate-cpu", "report", "calibration"], {"bins": 0}, "calibration"),
+        (["stages", "validate-cpu", "report", "plan"], {"images": 0}, "plan"),
     ],
 )
 def test_what_is_broken_is_named(path: list[str], value: Any, place: str, whole_run: Path) -> None:

@@ -87,6 +87,14 @@ def test_a_distribution_marks_its_percentiles() -> None:
     assert x == pytest.approx([scale(v) for v in (1.5, 1.9, 1.99)], abs=0.06)
 
 
+@pytest.mark.parametrize(("calls", "marked"), [(10, 0), (11, 1), (64, 2), (661, 2), (662, 3)])
+def test_percentiles_of_too_few_calls_have_no_mark(calls: int, marked: int) -> None:
+    drawn = parse(distribution("x", "t", [Samples("engine", np.linspace(1.0, 2.0, calls))]))
+    dots = [node for node in drawn.all("circle") if node.attributes.get("class") == "m-one"]
+    assert len(dots) == 2 * (marked + 1)  # wide and narrow, and one in each legend
+    assert ("p99" in drawn.all("desc")[0].text) == (marked == 3)
+
+
 def test_a_histogram_ends_where_its_values_end() -> None:
     counts = [100, 10, 1, *[0] * 61]
     drawn = parse(histogram("h", "t", counts, 64.0, 1.5))

@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from edgedense.validate import (
     compare_baseline,
     identity_of,
     read_baseline,
+    refuse_strangers,
     validate,
     write_baseline,
 )
@@ -149,6 +150,20 @@ def test_other_images_are_refused(baseline):
         compare_baseline(baseline((), n=900), baseline(()))
 
 
+def test_a_baseline_that_lost_answers_is_another_set(baseline):
+    whole = baseline(())
+    cut = replace(whole, samples=992, correct=whole.correct[:-2])
+    with pytest.raises(InputError, match=r"\(992 images\) then, .* \(1,000 images\) now"):
+        compare_baseline(whole, cut)
+    assert compare_baseline(whole, cut, force=True).verdict == "inconclusive"
+
+
+def test_strangers_are_refused_before_anything_runs(baseline):
+    refuse_strangers(replace(ORIN, engine_sha256="f" * 64, power_mode="15W"), baseline(()))
+    with pytest.raises(InputError, match="another device: orin then, nano now"):
+        refuse_strangers(replace(ORIN, device="nano"), baseline(()))
+
+
 def test_the_power_mode_matters_to_latency_only(baseline):
     before = baseline((), p50_ms=None)
     other = replace(before, identity=replace(ORIN, power_mode="15W"))
@@ -202,6 +217,11 @@ def test_a_regression_fails_the_report(make_set, table_runner, preprocess, paire
         ({"correct": "zz"}, "damaged"),
         ({"correct": "00"}, "damaged"),
         ({"samples": "many"}, "damaged"),
+        ({"samples": 1000.0}, "damaged"),
+        ({"samples": -3, "correct": ""}, "damaged"),
+        ({"set_sha256": 5}, "damaged"),
+        ({"identity": {**asdict(ORIN), "engine_sha256": None}}, "damaged"),
+        ({"timing": {"batch": "1", "p50_ms": 1, "p50_ci95_ms": [1, 1]}}, "damaged"),
         ({"timing": {"batch": 1, "p50_ms": 0, "p50_ci95_ms": [0, 0]}}, "damaged"),
         ({"timing": {"batch": 1, "p50_ms": 1, "p50_ci95_ms": [2, 3]}}, "damaged"),
         ({"timing": {"batch": 1, "p50_ms": 1, "p50_ci95_ms": 1}}, "damaged"),

@@ -74,8 +74,8 @@ def test_verdict_follows_the_interval(run, n, lost, gained, verdict, exit_code):
 
 def test_inconclusive_says_how_many_images_would_decide(run):
     (reason,) = run(400, 8, 5).reasons
-    # (1.960 + 0.842)^2 * 13/400 / (0.01 - 3/400)^2
-    assert "400 images cannot decide; about 40,815 would" in reason
+    # (1.960 * sqrt(v0) + 0.842 * sqrt(v1))^2 / (0.01 - 3/400)^2: v0 by images_to_decide's source
+    assert "400 images cannot decide; about 41,346 would" in reason
     (reason,) = run(400, 4, 0).reasons
     assert "no number of images would" in reason
 
