@@ -170,7 +170,9 @@ def find_target(name: str) -> Target:
     rows = {target.name: target for target in TARGETS}
     if wanted in rows:
         return rows[wanted]
-    near = difflib.get_close_matches(wanted, rows, n=3, cutoff=0.5)
+    words = set(wanted.split("-"))
+    near = [other for other in rows if len(words & set(other.split("-"))) > 1]
+    near = near or difflib.get_close_matches(wanted, rows, n=3, cutoff=0.5)
     near = near or [other for other in rows if wanted and wanted in other]
     guess = f"Did you mean {' or '.join(near)}? " if near else ""
     raise InputError(f"there is no target {name!r}", f"{guess}`edgedense targets` lists them all.")

@@ -167,6 +167,9 @@ def show(terminal: Terminal, found: DeployReport) -> None:
         terminal.say(f"{name}: not on this machine. {what}")
         if remedy:
             terminal.say(f"  → {remedy}")
+    if any(name.startswith("engine-") for name in found.elsewhere):
+        terminal.say("or all of it as one file, for run-bundle there:")
+        terminal.say(f"  edgedense pack {found.run} -o bundle.edz")
     terminal.say(f"evidence: {found.run}/report.html")
 
 

@@ -171,6 +171,8 @@ def quantize(
     if found.budget is not None:
         _show_budget(found.budget, rest, terminal)
     terminal.say(f"logit SQNR of INT8 against FP32: {found.sqnr_db:.1f} dB (calibration images)")
+    if found.reference_top1 is not None:
+        terminal.say(f"top-1 of FP32 on the images of --eval: {found.reference_top1:.2f} %")
     for warning in found.warnings:
         terminal.say(f"warning: {warning}")
     terminal.say(f"{output}: written in {found.seconds:.1f} s")

@@ -52,6 +52,14 @@ class RecordedReference:
         """(classes,), or (classes, height, width) of a segmentation network."""
         return (self.classes, *(() if self.classes_map is None else self.classes_map.shape[1:]))
 
+    @property
+    def top1(self) -> float | None:
+        """Percent of the labelled images that the model was right on; None without any."""
+        known = self.labels >= 0
+        if self.classes_map is not None or not known.any():
+            return None
+        return 100 * float(np.mean(self.logits[known].argmax(axis=1) == self.labels[known]))
+
     def logits_for(self, content: Sequence[str], names: Sequence[str]) -> Floats:
         """Logits (n, classes) of these images, in this order.
 

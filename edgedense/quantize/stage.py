@@ -49,7 +49,10 @@ _JUDGED_IMAGES = {"classification": 32, "segmentation": 4}
 
 @dataclass(frozen=True)
 class QuantizeReport:
-    """What quantization gave; ``sqnr_db`` is of the simulation's logits on calibration images."""
+    """What quantization gave; ``sqnr_db`` is of the simulation's logits on calibration images.
+
+    ``reference_top1`` is FP32's on the evaluation set, in percent; None without one or its labels.
+    """
 
     onnx: str
     placement: str
@@ -67,6 +70,7 @@ class QuantizeReport:
     float_concats: tuple[str, ...]
     sensitivity: Sensitivity | None
     budget: Budget | None
+    reference_top1: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; the sensitivity's summary only, the rest has a file of its own."""
@@ -167,6 +171,7 @@ def quantize(
             float_concats=chosen.float_concats,
             sensitivity=chosen.sensitivity,
             budget=chosen.budget,
+            reference_top1=reference.top1 if reference is not None else None,
         )
         draft.report = report.to_dict()
     return report

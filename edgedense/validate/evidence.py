@@ -187,6 +187,20 @@ def notes(details: dict[str, Any], activation: str, outputs: int) -> tuple[str, 
     return tuple(found)
 
 
+def guessing(least_top1: float, outputs: int, activation: str) -> tuple[str, ...]:
+    """A sentence where FP32 itself is not shown to be better than guessing; else none.
+
+    ``least_top1`` is the lower end of its interval in percent. An engine can agree with a network
+    that was fed wrong labels or colours, and pass.
+    """
+    if activation not in SOFTMAX or outputs < 2 or least_top1 > 100 / outputs:
+        return ()
+    return (
+        f"FP32 itself is no better here than guessing among {outputs} classes: check the order of "
+        "the class folders and --preprocess. The engine agrees with it, which says nothing then.",
+    )
+
+
 def _class_row(change: stats.ClassChange, class_names: Sequence[str]) -> dict[str, Any]:
     counts = change.counts
     both = counts.both or 0

@@ -156,7 +156,12 @@ class Measurement:
     @property
     def notes(self) -> tuple[str, ...]:
         """Plain sentences on what deserves a look, whatever the verdict."""
-        return evidence.notes(self.details, self.activation, self.engine_logits.shape[1])
+        outputs = self.engine_logits.shape[1]
+        found = evidence.notes(self.details, self.activation, outputs)
+        original = self.reference
+        if original is None or original.top1_ci95 is None:
+            return found
+        return (*evidence.guessing(original.top1_ci95[0], outputs, self.activation), *found)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The raw samples, to be kept."""

@@ -102,6 +102,15 @@ def test_classes_that_lost_are_named_with_holm(run):
     assert any("proven loss" in note and ": 1." in note for note in report.notes)
 
 
+def test_an_original_that_only_guesses_is_told_of(run):
+    labels = np.repeat(np.arange(10), 30)
+    logits = 5 * np.eye(10, dtype=np.float32)[np.roll(labels, 30)]  # folders in another order
+    report = run(labels, logits, logits)
+    assert "no better here than guessing among 10 classes" in report.notes[0]
+    right = 5 * np.eye(10, dtype=np.float32)[labels]
+    assert not any("guessing" in note for note in run(labels, right, right).notes)
+
+
 def test_small_classes_are_warned_about():
     labels = np.repeat([0, 1], [5, 40])
     right = np.ones(45, bool)
