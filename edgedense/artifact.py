@@ -154,12 +154,7 @@ def read(path: Path) -> Artifact:
     try:
         text = (path / MANIFEST).read_bytes()
     except OSError as error:
-        what = "is a file" if path.is_file() else f"holds no {MANIFEST}"
-        raise InputError(
-            f"{path} {what if path.exists() else 'does not exist'}: an artifact is wanted, the "
-            "directory that an edgedense command wrote with -o",
-            "From a checkpoint: edgedense quantize MODEL -o DIR --calib SET",
-        ) from error
+        raise _no_artifact(path) from error
     try:
         raw = json.loads(text)
         if raw["format"] != FORMAT:
@@ -175,6 +170,23 @@ def read(path: Path) -> Artifact:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path / MANIFEST} is damaged ({error})", _REMAKE) from error
     return Artifact(path, manifest, hashlib.sha256(text).hexdigest())
+
+
+def stages_in(run: Path) -> list[Path]:
+    """The artifacts in a run directory, sorted by name."""
+    found = sorted(path.parent for path in run.glob(f"*/{MANIFEST}"))
+    return [path for path in found if not path.name.startswith(".")]
+
+
+def _no_artifact(path: Path) -> InputError:
+    what = "is a file" if path.is_file() else f"holds no {MANIFEST}"
+    wanted = (
+        f"{path} {what if path.exists() else 'does not exist'}: an artifact is wanted, the "
+        "directory that an edgedense command wrote with -o"
+    )
+    if stages := stages_in(path):
+        return InputError(wanted, f"It is a run; name one of: {', '.join(map(str, stages))}")
+    return InputError(wanted, "From a checkpoint: edgedense quantize MODEL -o DIR --calib SET")
 
 
 def calibration_content(artifact: Artifact) -> tuple[str, ...]:

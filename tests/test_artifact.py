@@ -253,3 +253,11 @@ def test_a_file_in_the_way_is_seen_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Not a directory"):
         artifact.check_absent(tmp_path / "file" / "deep" / "er")
     artifact.check_absent(tmp_path / "new" / "deep")
+
+
+def test_a_run_in_an_artifacts_place_names_its_stages(tmp_path: Path) -> None:
+    (tmp_path / "engine-cpu").mkdir()
+    (tmp_path / "engine-cpu" / artifact.MANIFEST).write_text("{}")
+    with pytest.raises(InputError) as refused:
+        artifact.read(tmp_path)
+    assert f"It is a run; name one of: {tmp_path / 'engine-cpu'}" in refused.value.remedy

@@ -147,11 +147,7 @@ def write_runs(path: Path, report: RunsReport, first: Path, second: Path) -> Non
 
 def read_stages(run: Path) -> dict[str, Artifact]:
     """The stages of a run by name: those in its ledger, or all where it has none."""
-    found = {
-        path.parent.name: artifact.read(path.parent)
-        for path in sorted(run.glob(f"*/{artifact.MANIFEST}"))
-        if not path.parent.name.startswith(".")
-    }
+    found = {path.name: artifact.read(path) for path in artifact.stages_in(run)}
     noted = _noted(run / LEDGER)
     kept = {name: stage for name, stage in found.items() if noted is None or name in noted}
     if not kept:
