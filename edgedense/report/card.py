@@ -15,9 +15,9 @@ from edgedense.report.facts import items, mapping, number, text
 from edgedense.report.html import clean
 from edgedense.report.markdown import inline
 from edgedense.report.run import Raw
-from edgedense.report.verdict import headline
+from edgedense.report.verdict import absent, headline
 from edgedense.report.where import left_in_float
-from edgedense.report.words import amount, between, decimal, milliseconds, plural, size
+from edgedense.report.words import UNSTABLE, amount, between, decimal, milliseconds, plural, size
 
 CARD_FILE = "README.md"
 MADE_BY = "<!-- written by edgedense report --model-card -->"
@@ -35,6 +35,7 @@ def model_card(found: dict[str, Any], raw: Raw | None = None) -> str:
         MADE_BY,
         f"# {inline(family)}, {engine.precision or 'quantized'}, by edgedense",
         inline(f"{told.heading}. {told.sentence}"),
+        *(inline(said) for said in absent(found)),
         _what(found, engine, family),
         _data(found, engine, raw or Raw()),
         _metrics(known),
@@ -85,12 +86,13 @@ def _result(engine: Engine, task: str) -> list[str]:
     ]
     kind, name = ("mean_iou", "mIoU") if engine.metric[0] == "miou" else ("accuracy", "top-1")
     before = number(engine.judged, "reference", engine.metric[0])
+    shaky = f" ({UNSTABLE})" if engine.unstable else ""
     figures = [
         (kind, f"{name} of the engine, %", engine.accuracy),
         (f"{kind}_fp32", f"{name} of FP32, %", before),  # of that type it is not this network's
         (f"{kind}_drop", f"{name} drop against FP32, pp", engine.drop),
         ("agreement", "same answer as FP32, %", number(engine.judged, "agreement")),
-        ("latency", "latency p50, ms", number(engine.timed, "p50_ms")),
+        ("latency", f"latency p50, ms{shaky}", number(engine.timed, "p50_ms")),
     ]
     for kind_, told, value in figures:
         if value is not None:
@@ -177,7 +179,8 @@ def _metrics(known: Sequence[Engine]) -> str:
                 decimal(engine.accuracy),
                 f"{decimal(engine.drop)} ({between(engine.drop_ends)})",
                 decimal(number(engine.judged, "agreement")),
-                milliseconds(number(engine.timed, "p50_ms")),
+                milliseconds(number(engine.timed, "p50_ms"))
+                + (f" ({UNSTABLE})" if engine.unstable else ""),
             ]
         )
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)

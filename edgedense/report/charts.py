@@ -51,7 +51,7 @@ def forest(
     def draw(width: int) -> tuple[float, list[Markup]]:
         narrow = width == NARROW
         left, right = (10, width - 10) if narrow else (200, width - 190)
-        each, top = (54, 34) if narrow else (38, 34)
+        each, top = (56, 34) if narrow else (38, 34)
         bottom = top + each * len(rows)
         scale = Scale(low, high, left, right)
         shapes: list[Markup] = []
@@ -67,7 +67,10 @@ def forest(
                 label(f"{gate[0]} {gate[1]:g} pp", middle, top - 20, "middle", "gatename")
             )
         for number, row in enumerate(rows):
-            y = top + each * number + (36 if narrow else each / 2)
+            y = top + each * number + (34 if narrow else each / 2)
+            if narrow:  # its words have a line of their own, which nothing else crosses
+                above = y - 34 if number else top - 7
+                shapes.append(rect(0, above, width, y - 10 - above, "blank"))
             shapes += _interval(row, scale, y, narrow, (left, right))
         return bottom + 48, shapes
 

@@ -115,7 +115,7 @@ def _choice_table(
         ("drop pp", lambda e: decimal(e.drop)),
         ("drop, 95 %", lambda e: between(e.drop_ends)),
         ("p50 ms", lambda e: milliseconds(number(e.timed, "p50_ms"))),
-        ("speed-up", lambda e: times(e.speedup)),
+        ("speed-up", lambda e: times(e.speedup, unstable=e.unstable_speedup)),
     ]
     columns += [(f"{name} ms, predicted", _predicted(predicted, name)) for name in targets]
     rows = [(f"{numbers[engine.name]}  {engine.name}", engine) for engine in rated]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgedense.errors import InputError
-from edgedense.report.facts import interval, mapping, number, text
+from edgedense.report.facts import at, interval, mapping, number, text
 from edgedense.targets import find_target
 
 REHEARSAL = "cpu"
@@ -95,6 +95,17 @@ class Engine:
     def speedup_ends(self) -> tuple[float, float] | None:
         """The 95 % interval of the speed-up."""
         return interval(self.timed, "speedup_ci95") or interval(self.judged, "speedup_ci95")
+
+    @property
+    def unstable(self) -> bool:
+        """Whether its latency was measured, and was not stable."""
+        return self.timed.get("stable") is False
+
+    @property
+    def unstable_speedup(self) -> bool:
+        """Whether the latency of one of the two that were timed was not stable."""
+        pair = self.timed.get("both_stable"), at(self.timed, "against", "stable")
+        return self.unstable or False in pair
 
 
 def engines(found: dict[str, Any]) -> list[Engine]:

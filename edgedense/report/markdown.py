@@ -11,9 +11,9 @@ from edgedense.report.engines import Engine, engines
 from edgedense.report.facts import at, interval, items, mapping, number, text
 from edgedense.report.html import clean
 from edgedense.report.run import Raw
-from edgedense.report.verdict import headline, reasons
+from edgedense.report.verdict import absent, headline, reasons
 from edgedense.report.where import left_in_float
-from edgedense.report.words import listed
+from edgedense.report.words import UNSTABLE, listed
 
 REHEARSAL_NOTE = (
     "`cpu` is a rehearsal by ONNX Runtime on the machine named below: neither its accuracy nor its "
@@ -47,15 +47,16 @@ def _of(stages: dict[str, Any], kind: str) -> dict[str, Any]:
 def _verdicts(found: dict[str, Any]) -> str:
     known = engines(found)
     judged = [engine for engine in known if engine.judged]
+    missing = [inline(said) for said in absent(found)]
     if not judged:
-        return "No engine was validated on this machine."
+        return "\n\n".join(["No engine was validated on this machine.", *missing])
     parts = [_verdict(engine) for engine in judged if engine.verdict != "open"]
     if free := [engine.name for engine in judged if engine.verdict == "open"]:
         parts.append(f"No gate was set for {inline(listed(free))}.")
     parts.append(inline(headline(found, known).sentence))
     if any(engine.rehearsal for engine in judged):
         parts.append(REHEARSAL_NOTE)
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *missing])
 
 
 def _verdict(engine: Engine) -> str:
@@ -100,6 +101,8 @@ def _timed(target: str, report: Any, count: int) -> Iterable[list[str]]:
     ends = interval(report, "speedup_ci95") or (0.0, 0.0)
     fast = number(report, "speedup")
     said = "" if fast is None else f"{fast:.2f}x ({ends[0]:.2f} to {ends[1]:.2f})"
+    if said and Engine(target, timed=mapping({"timed": report}, "timed")).unstable_speedup:
+        said += f", {UNSTABLE}"
     yield [*_percentiles(f"{target} engine", report), said]
     if (against := mapping(report, "against")) and count < 3:
         whole = "" if fast is None else "1"

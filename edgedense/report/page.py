@@ -17,7 +17,7 @@ from edgedense.report.parts import Cells, section, table
 from edgedense.report.removed import pruned, tuned
 from edgedense.report.run import Raw
 from edgedense.report.speed import device, latency
-from edgedense.report.verdict import BADGES, REHEARSAL_NOTE, Headline, headline, tiles
+from edgedense.report.verdict import BADGES, REHEARSAL_NOTE, Headline, absent, headline, tiles
 from edgedense.report.where import layers, sensitivity
 from edgedense.report.words import DASH, decimal, listed, size
 
@@ -76,7 +76,7 @@ def page(found: dict[str, Any], raw: Raw | None = None) -> str:
             "body",
             tag("a", "Skip to the verdict", href="#verdict", class_="skip"),
             tag("header", _top(found, told), class_="frame"),
-            tag("main", _summary(told), _contents(parts), parts.values(), class_="frame"),
+            tag("main", _summary(found, told), _contents(parts), parts.values(), class_="frame"),
             tag("footer", _foot(found), class_="frame"),
         ),
         lang="en",
@@ -102,11 +102,13 @@ def _top(found: dict[str, Any], told: Headline) -> Iterable[Child]:
     yield tag("h1", told.heading.replace("-", "\u2011"), id="verdict")
 
 
-def _summary(told: Headline) -> Iterable[Child]:
+def _summary(found: dict[str, Any], told: Headline) -> Iterable[Child]:
     yield _badge(told)
     yield tag("p", _tied(told.sentence), class_="lead")
     if told.engine is not None and told.engine.rehearsal and told.engine.judged:
         yield tag("p", tag("strong", "A rehearsal. "), REHEARSAL_NOTE, class_="note")
+    for said in absent(found):
+        yield tag("p", tag("strong", "Not in this run. "), said, class_="note")
     figures = tiles(told.engine) if told.engine is not None else []
     if figures:
         yield tag("dl", [_tile(*figure) for figure in figures], class_="tiles")
@@ -171,7 +173,7 @@ def _lineage(found: dict[str, Any]) -> Markup:
     ]
     told = (
         "Each stage records the SHA-256 of what it was made from and of every file that it wrote; "
-        "edgedense checks them before it reads anything."
+        "each file is checked before it is read."
     )
     ordered = sorted(stages.items(), key=lambda item: _rank(text(item[1], "stage")))
     body = table("Stages", "stage", columns, ordered, words=True)

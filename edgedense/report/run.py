@@ -17,6 +17,7 @@ from edgedense.errors import InputError
 from edgedense.insight import look, open_source
 from edgedense.report.charts import Doubles
 from edgedense.report.facts import finite, items, mapping, text
+from edgedense.run import LEDGER
 
 REPORT_FORMAT = "edgedense-report/1"
 QUANTIZE, ENGINE, LATENCY = "quantize", "build-engine", "latency"
@@ -29,11 +30,7 @@ def read_run(run: Path) -> dict[str, Any]:
 
     Its schema is ``report/schema/report-1.json``. Errors: InputError where ``run`` holds no stages.
     """
-    stages = {
-        path.parent.name: artifact.read(path.parent)
-        for path in sorted(run.glob(f"*/{artifact.MANIFEST}"))
-        if not path.parent.name.startswith(".")
-    }
+    stages = {path.name: artifact.read(path) for path in artifact.stages_in(run)}
     if not stages:
         raise InputError(
             f"{run} holds no stages of a run", "Give the directory that edgedense deploy wrote."
@@ -49,6 +46,7 @@ def read_run(run: Path) -> dict[str, Any]:
         },
         "stages": {name: _stage(stage) for name, stage in stages.items()},
     }
+    found["not_built"] = _not_built(run, found)
     if sweep := _sweep(run):
         found["sweep"] = sweep
     plain: dict[str, Any] = finite(found)
@@ -152,11 +150,24 @@ def _stage(stage: Artifact) -> dict[str, Any]:
 
 def _sweep(run: Path) -> dict[str, Any]:
     """The sweep's own summary; empty where there is none, or none that can be read."""
-    try:
-        found = json.loads((run / SWEEP_FILE).read_bytes())
-    except (OSError, ValueError):
-        return {}
+    found = _beside(run / SWEEP_FILE)
     return found if text(found, "format").startswith("edgedense-sweep/") else {}
+
+
+def _not_built(run: Path, found: dict[str, Any]) -> list[str]:
+    """Targets that the run was asked for, and of which it has neither an engine nor a verdict."""
+    stages = mapping(found, "stages").values()
+    here = {text(stage, "report", "target") for stage in stages} | set(mapping(found, "verdicts"))
+    asked = items(_beside(run / LEDGER), "asked", "targets")
+    return list(dict.fromkeys(n for n in asked if isinstance(n, str) and n not in here))
+
+
+def _beside(path: Path) -> Any:
+    """A JSON file that is no stage's; None where there is none that can be read."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def _json(stage: Artifact, name: str) -> dict[str, Any]:

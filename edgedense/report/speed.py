@@ -93,10 +93,14 @@ def _latency_table(timed: Sequence[Engine]) -> Markup:
         ("copy out ms", lambda r: milliseconds(_phase(r[0], "copy_out"))),
         ("energy, mJ an image", lambda r: decimal(number(r[0], "energy_mj"), 1)),
         ("steady", lambda r: _YES.get(str(at(r[0], "stable")), DASH)),
-        ("speed-up", lambda r: times(r[1].speedup) if r[1] else DASH),
+        ("speed-up", lambda r: _speedup(r[1]) if r[1] else DASH),
         ("speed-up, 95 %", lambda r: between(r[1].speedup_ends) if r[1] else DASH),
     ]
     return table("Latency of single calls", "what", columns, rows)
+
+
+def _speedup(engine: Engine) -> str:
+    return times(engine.speedup, unstable=engine.unstable_speedup)
 
 
 def _phase(found: dict[str, Any], name: str) -> float | None:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgedense.errors import InputError
 from edgedense.report.engines import Engine
 from edgedense.report.facts import items, mapping, number, text
-from edgedense.report.words import TIMES, amount, decimal, listed, milliseconds, plural
+from edgedense.report.words import (
+    TIMES,
+    UNSTABLE,
+    amount,
+    between,
+    decimal,
+    listed,
+    milliseconds,
+    plural,
+)
+from edgedense.targets import TENSORRT, find_target
 from edgedense.validate.judge import Gates
 
 # of several engines the worst tells
@@ -127,22 +139,39 @@ def _cost(engine: Engine) -> str:
 def _gain(engine: Engine) -> str:
     told = []
     if engine.speedup is not None:
-        against = text(engine.timed, "against", "engine_name")
-        other = "FP32 in PyTorch" if against in ("", "pytorch-fp32") else against
-        unstable = " (unsteady timing)" if engine.timed.get("stable") is False else ""
-        least = number(engine.judged, "min_speedup")
-        # close to what was asked one digit would hide on which side it is
-        fast = f"{decimal(engine.speedup, 1 if least is None else 2)} times as fast as {other}"
-        asked = f" (asked: {least:g})" if least is not None else ""
-        told.append(f"It is {fast}{asked}{unstable}")
+        told.append(f"It is {_faster(engine, engine.speedup)}")
     elif (p50 := number(engine.timed, "p50_ms")) is not None:
-        told.append(f"It answers in {milliseconds(p50)} ms")
+        shaky = f" ({UNSTABLE})" if engine.unstable else ""
+        told.append(f"It answers in {milliseconds(p50)} ms{shaky}")
     share = _share(engine)
     if share is not None and share < 0.995:
         told.append(f"does with {decimal(100 * share, 0)} % of the arithmetic")
     if not told:
         return "Its speed was not measured."
     return (" and ".join(told) if told[0].startswith("It ") else f"It {told[0]}") + "."
+
+
+def _faster(engine: Engine, speedup: float) -> str:
+    """How fast it is against the other, and what makes that doubtful."""
+    least, ends = number(engine.judged, "min_speedup"), engine.speedup_ends
+    # close to 1, or to what was asked, one digit would hide on which side it is
+    fast = f"{decimal(speedup, 1 if least is None and speedup >= 2 else 2)} times"
+    notes = [f"asked: {least:g}"] if least is not None else []
+    notes += [UNSTABLE] if engine.unstable_speedup else []
+    if ends is not None and ends[0] <= 1 <= ends[1]:
+        said = f"no faster than {_other(engine)}"
+        notes.insert(0, f"{fast}, 95 %: {between(ends)}")
+    else:
+        said = f"{fast} as fast as {_other(engine)}"
+    return f"{said} ({'; '.join(notes)})" if notes else said
+
+
+def _other(engine: Engine) -> str:
+    """What it was timed against."""
+    name = text(engine.timed, "against", "engine_name")
+    if built := re.fullmatch(r"\S+ (fp32|fp16|int8) engine", name):
+        return f"the {built[1].upper()} engine"
+    return "FP32 in PyTorch" if name in ("", "pytorch-fp32") else name
 
 
 def _share(engine: Engine) -> float | None:
@@ -164,7 +193,7 @@ def _many(family: str, judged: Sequence[Engine]) -> Headline:
     best = min(sure, key=_effort)
     share = _share(best)
     size = f"does with {decimal(100 * share, 0)} % of the arithmetic, " if share else ""
-    fast = f"{decimal(best.speedup, 1)} times as fast as FP32, " if best.speedup else ""
+    fast = f"is {_faster(best, best.speedup)} " if best.speedup else ""
     ends = best.drop_ends
     said = (
         f"For these the loss is at most {_points(gate)}, for each with 95 % confidence. The "
@@ -201,9 +230,11 @@ def tiles(engine: Engine) -> list[tuple[str, str, str, str]]:
     if engine.speedup is not None:
         p50, other = number(engine.timed, "p50_ms"), number(engine.timed, "against", "p50_ms")
         under = f"p50 {milliseconds(other)} → {milliseconds(p50)} ms" if other else "against FP32"
+        under += f"; {UNSTABLE}" if engine.unstable_speedup else ""
         told.append(("Times as fast", decimal(engine.speedup), TIMES, under))
     elif (p50 := number(engine.timed, "p50_ms")) is not None:
-        told.append(("Latency p50", milliseconds(p50), "ms", "copies included"))
+        under = "copies included" + (f"; {UNSTABLE}" if engine.unstable else "")
+        told.append(("Latency p50", milliseconds(p50), "ms", under))
     share = _share(engine)
     if share is not None:
         under = f"{amount(number(whole, 'macs'))} → {amount(number(model, 'macs'))} MACs"
@@ -214,6 +245,26 @@ def tiles(engine: Engine) -> list[tuple[str, str, str, str]]:
         under = f"{4 * params / 1e6:.2f} → {weights / 1e6:.2f} MB"
         told.append(("Weights", decimal(100 * share, 0), "%", under))
     return told
+
+
+def absent(found: dict[str, Any]) -> list[str]:
+    """A sentence for each target that was asked for and has no engine in the run."""
+    return [
+        f"{name} was asked for; {_place(name)}: nothing here says how it does there."
+        for name in items(found, "not_built")
+        if isinstance(name, str)
+    ]
+
+
+def _place(name: str) -> str:
+    try:
+        on_device = find_target(name).backend == TENSORRT
+    except InputError:
+        on_device = False
+    if not on_device:
+        return "its engine is not in this run"
+    where = "the board" if name.startswith("jetson-") else "that device"
+    return f"its engine has to be built on {where}"
 
 
 def reasons(engine: Engine) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 DASH = "\u2013"
 MINUS = "\u2212"
 TIMES = "\u00d7"
+UNSTABLE = "unstable measurement"
 
 
 def decimal(value: float | None, digits: int = 2) -> str:
@@ -25,9 +26,11 @@ def between(ends: tuple[float, float] | None, digits: int = 2) -> str:
     return DASH if ends is None else f"{decimal(ends[0], digits)} to {decimal(ends[1], digits)}"
 
 
-def times(value: float | None) -> str:
+def times(value: float | None, *, unstable: bool = False) -> str:
     """A factor."""
-    return DASH if value is None else f"{decimal(value)}{TIMES}"
+    if value is None:
+        return DASH
+    return f"{decimal(value)}{TIMES}" + (f" ({UNSTABLE})" if unstable else "")
 
 
 def milliseconds(value: float | None) -> str:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pages import parse
 
 from edgedense.report.cells import Cell, cells, histogram
-from edgedense.report.charts import Samples, distribution
+from edgedense.report.charts import Interval, Samples, distribution, forest
 from edgedense.report.svg import NARROW, WIDE, Scale, padded
 from edgedense.report.words import (
     DASH,
@@ -103,6 +103,23 @@ def test_a_histogram_ends_where_its_values_end() -> None:
     assert max(x for x, _ in places) == pytest.approx(200 / 1.04, abs=0.1)
     gate = next(n for n in drawn.all("line") if n.get("class") == "gate")
     assert float(gate.get("x1")) == pytest.approx(1.5 / (3 * 1.04) * 200, abs=0.1)
+
+
+def test_no_line_of_a_narrow_forest_crosses_its_words() -> None:
+    rows = [Interval(f"engine {k}", 0.1, (-1.0, 0.9), "pass") for k in range(3)]
+    drawn = parse(forest("f", "t", "pp", rows, ("allowed", 2.0))).all("svg")[1].all()
+    cover = [n for n in drawn if n.get("class") == "blank"]
+    strips = [(float(n.get("y")), float(n.get("y")) + float(n.get("height"))) for n in cover]
+    words = [n for n in drawn if n.get("class") in ("name", "figure")]
+    baselines = [float(n.get("y")) for n in words]
+    assert len(words) == 6
+    assert all(any(a <= y - 12 and y + 4 <= b for a, b in strips) for y in baselines)
+    order = [n.get("class") for n in drawn]
+    # what lies under a strip is drawn before it, and words and whiskers on it
+    lines = [k for k, kind in enumerate(order) if kind in ("grid", "zero", "gate", "beyond")]
+    assert max(lines) < order.index("blank") < order.index("name")
+    whiskers = [float(n.get("y1")) for n in drawn if n.get("class") == "whisker"]
+    assert not any(a < y < b for a, b in strips for y in whiskers)
 
 
 def test_a_map_writes_every_value(monkeypatch: pytest.MonkeyPatch) -> None:
