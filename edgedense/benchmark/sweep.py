@@ -47,7 +47,8 @@ class Cell:
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why the numbers are not stable; none where they are."""
-        return unstable_reasons([self.samples_ms], None, [self.watched] if self.watched else [])
+        watched = [self.watched] if self.watched else []
+        return unstable_reasons([self.samples_ms], None, watched, alone=self.streams == 1)
 
     def latency_ms(self, percentile: str) -> float | None:
         """``p50``, ``p90`` or ``p99``; None where the samples are too few."""

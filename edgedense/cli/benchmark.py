@@ -126,8 +126,8 @@ def benchmark(
 ) -> int:
     """Measure the latency of an engine, copies included.
 
-    Exit 1 where the times are UNSTABLE (drift, throttling, changing clocks, heat), or no cell of a
-    table keeps --max-latency-ms. Raw samples are kept with -o or --export.
+    Exit 1 where the times are UNSTABLE (drift, slow calls, throttling, changing clocks, heat), or
+    no cell of a table keeps --max-latency-ms. Raw samples are kept with -o or --export.
 
     \b
     Example:  edgedense benchmark engine --against net.pth

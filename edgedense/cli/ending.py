@@ -10,6 +10,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections.abc import Sequence
 
 import click
 
@@ -22,6 +23,8 @@ EXIT_BUG, EXIT_INTERRUPTED = 70, 130
 PATIENCE_SECONDS = 30.0
 
 _KEPT = "What was finished stays, nothing half-written does: the same command again does the rest."
+_NOT_KEPT = "Nothing is kept: the same command again starts anew."
+_ALWAYS_KEPT = ("demo", "report", "run-bundle")  # these write somewhere without -o too
 
 
 def failed(error: EdgedenseError) -> int:
@@ -41,7 +44,7 @@ def interrupted(error: BaseException) -> int:
         return reason.exit_code
     if not here.first:
         return EXIT_INTERRUPTED
-    kept = reason.kept if isinstance(reason, Interrupted) else _KEPT
+    kept = reason.kept if isinstance(reason, Interrupted) else _kept(sys.argv[1:])
     return tell("interrupted", kept, EXIT_INTERRUPTED)
 
 
@@ -55,6 +58,13 @@ def tell(what: str, remedy: str, exit_code: int) -> int:
     if remedy:
         click.echo(f"{place}  → {remedy}", err=True)
     return exit_code
+
+
+def _kept(words: Sequence[str]) -> str:
+    """What stays of a command that was given in these words."""
+    always = next(iter(words), "") in _ALWAYS_KEPT
+    given = any(word.startswith(("-o", "--output")) for word in words)
+    return _KEPT if always or given else _NOT_KEPT
 
 
 def _speaks(error: EdgedenseError) -> bool:

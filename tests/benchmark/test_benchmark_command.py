@@ -64,6 +64,22 @@ def test_a_result_that_shakes_is_kept_all_the_same(
     assert len((tmp_path / "s.csv").read_text().splitlines()) == report["iterations"] + 1
 
 
+def test_an_interrupt_says_what_is_kept(
+    made: Any, edgedense: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgedense.benchmark.benchmark", stopped)
+    words = ["benchmark", made.engine, *QUICK]
+    ended = edgedense(*words)
+    assert (ended.code, ended.error[0]) == (130, "error: interrupted")
+    assert ended.error[1] == "  → Nothing is kept: the same command again starts anew."
+    for output in (("-o", tmp_path / "out"), (f"--output={tmp_path / 'out'}",)):
+        assert "the same command again does the rest" in edgedense(*words, *output).error[1]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_two_engines_by_name_in_fresh_processes(
     tiny: Any, made: Any, edgedense: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,10 +179,20 @@ def test_numbers_of_known_samples():
     report = report_of(np.arange(1, 1001) * 1000, batch=4)
     assert report.iterations == 1000
     assert (report.p50_ms, report.p90_ms, report.p99_ms) == (0.5, 0.9, 0.99)
-    assert report.throughput_ips == pytest.approx(4 * 1000 / 0.5)
+    assert report.throughput_ips == pytest.approx(4 * 1000 / 0.5005)
     assert report.cov == pytest.approx(np.std(np.arange(1, 1001), ddof=1) / 500.5)
     low, high = report.to_dict()["p50_ci95_ms"]
     assert low < 0.5 < high
+
+
+def test_images_in_a_second_are_all_images_by_all_the_time():
+    clock = Clock()
+    runner = ClockedRunner(clock, [100_000] * 99 + [30_000_000])
+    samples = measure(runner, np.zeros((8, 3, 4, 4), np.float32), 1000, 30, clock=clock)
+    report = report_of(samples, batch=8)
+    assert report.p50_ms == 0.1
+    assert report.throughput_ips == pytest.approx(8 * len(samples) / (samples.sum() / 1e9))
+    assert not report.stable
 
 
 def test_too_few_samples_give_no_number_and_a_note():
@@ -205,8 +215,10 @@ def test_stable_and_unstable():
     assert steady.stable
     assert steady.notes == steady.reasons == ()
     outliers = [1_000_000] * 800
-    outliers[::25] = [9_000_000] * 32
+    outliers[::25] = [7_000_000] * 32  # adds 24 % to the time
     assert report_of(outliers).stable
+    outliers[::25] = [9_000_000] * 32  # adds 32 %
+    assert "slow calls cost 24 % of the time" in report_of(outliers).notes[0]
     drifting = report_of(np.linspace(1e6, 1.2e6, 800))
     assert not drifting.stable
     assert "Unstable: medians of consecutive blocks vary" in drifting.notes[0]

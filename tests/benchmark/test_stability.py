@@ -12,6 +12,7 @@ from edgedense.benchmark import BenchmarkOptions, BenchmarkReport, benchmark, co
 from edgedense.benchmark.measure import PhaseSamples, input_images, measure_phases
 from edgedense.benchmark.run import Run
 from edgedense.benchmark.stability import unstable_reasons
+from edgedense.benchmark.sweep import Cell
 from edgedense.board import Snapshot
 from edgedense.board.summary import Spread
 
@@ -59,6 +60,33 @@ def test_one_disturbed_repeat_of_five_is_seen_between_them_and_not_inside():
     reasons = unstable_reasons([np.full(100, 2.0)] * 4 + [busy])
     assert len(reasons) == 1
     assert "5 repeats" in reasons[0]
+
+
+def late(share, times, calls=1000):
+    """Calls of 2 ms, some of them later by so many ``times``, all over the measurement."""
+    samples = np.full(calls, 2.0)
+    samples[:: round(1 / share)] *= times
+    return samples
+
+
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [
+        (late(0.05, 5), None),  # 20 % more
+        (late(0.001, 200), None),
+        (late(0.05, 7), "23 % of the time (mean 2.600 ms, median 2.000 ms)"),
+        (late(0.01, 341), "77 % of the time (mean 8.800 ms, median 2.000 ms)"),
+    ],
+)
+def test_late_calls_may_take_a_fifth_of_the_time_and_no_more(samples, said):
+    said = () if said is None else (f"slow calls cost {said}: something else ran",)
+    for repeats in ([samples], np.array_split(samples, 5)):
+        assert unstable_reasons(repeats) == said
+    # calls of several streams wait for each other
+    assert unstable_reasons([samples], alone=False) == ()
+    seconds = float(samples.sum()) / 1000
+    for streams, found in ((1, said), (2, ())):
+        assert Cell(1, streams, (samples * 1e6).astype(np.int64), seconds).reasons == found
 
 
 def test_compute_times_of_a_gpu_are_held_against_the_plain_coefficient():
