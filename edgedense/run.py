@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgedense import __version__, artifact
 from edgedense.artifact import FORMAT, Artifact
-from edgedense.errors import InputError
+from edgedense.errors import DiskError, InputError, MachineError
+from edgedense.progress import Progress
 
 LEDGER = "run.json"
 Done = Mapping[str, Artifact]
@@ -60,6 +61,34 @@ class Run:
         except InputError:
             return None
         return found if found.sha256 == entry["manifest"] else None
+
+    def work(
+        self, steps: Iterable[Step], done: dict[str, Artifact], progress: Progress
+    ) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Make what is not there yet, into ``done``; what was reused, and what cannot be had here.
+
+        The latter are optional steps with their reasons; steps that read them are left out.
+        Errors: those of the steps.
+        """
+        reused: list[str] = []
+        elsewhere: dict[str, str] = {}
+        for step in steps:
+            if any(name not in done for name in step.after):
+                continue  # what it reads cannot be had on this machine
+            if found := self.reusable(step, done):
+                progress.say(f"{step.name}: unchanged, reused")
+                reused.append(step.name)
+                done[step.name] = found
+                continue
+            progress.say(f"{step.name}: {step.what}")
+            try:
+                done[step.name] = self.complete(step, done)
+            except MachineError as error:
+                if not step.optional or isinstance(error, DiskError):
+                    raise
+                elsewhere[step.name] = str(error)
+                progress.say(f"{step.name}: not on this machine: {error.what}")
+        return tuple(reused), elsewhere
 
     def complete(self, step: Step, done: Done) -> Artifact:
         """Make a stage, replacing what is there, and note it in the ledger."""

@@ -12,7 +12,7 @@ from edgedense.bundle.archive import Bundle
 from edgedense.bundle.form import EVALUATION, QUANTIZE, REHEARSAL, options_of
 from edgedense.bundle.steps import Timing, bundle_steps, peer_of
 from edgedense.environment import has_gpu, require
-from edgedense.errors import DiskError, InputError, MachineError
+from edgedense.errors import InputError, MachineError
 from edgedense.progress import SILENT, Progress
 from edgedense.run import Run, Step
 from edgedense.targets import ONNXRUNTIME, find_target
@@ -74,25 +74,11 @@ def run_bundle(
     """
     name = choose_target(bundle, target)
     run, done = Run(destination), dict[str, Artifact]()
-    reused: list[str] = []
-    left_out: dict[str, str] = {}
     _check_machine(name)
-    for step in bundle_steps(bundle, name, timing, done, progress):
-        if found := run.reusable(step, done):
-            progress.say(f"{step.name}: unchanged, reused")
-            reused.append(step.name)
-            done[step.name] = found
-            continue
-        progress.say(f"{step.name}: {step.what}")
-        try:
-            done[step.name] = run.complete(step, done)
-        except MachineError as error:
-            if not step.optional or isinstance(error, DiskError):
-                raise
-            left_out[step.name] = str(error)
-            progress.say(f"{step.name}: not on this machine: {error.what}")
+    steps = bundle_steps(bundle, name, timing, done, progress)
+    reused, left_out = run.work(steps, done, progress)
     run.note({"bundle": bundle.sha256, **options_of(bundle.contents)})
-    return _report(bundle, name, destination, done, tuple(reused), left_out)
+    return _report(bundle, name, destination, done, reused, left_out)
 
 
 def plan_bundle(

@@ -11,7 +11,6 @@ from edgedense.artifact import REFERENCE_FILE, Artifact
 from edgedense.data import content_hashes, refuse_overlap
 from edgedense.densenet.checkpoints import check_channels
 from edgedense.engines.reference import check_classes, load_reference, require_labels
-from edgedense.errors import DiskError, MachineError
 from edgedense.pipeline.outcome import ANSWER
 from edgedense.pipeline.steps import REHEARSAL, DeployOptions, Inputs, steps
 from edgedense.progress import SILENT, Progress
@@ -72,26 +71,9 @@ def deploy(
     """
     run = Run(destination)
     done: dict[str, Artifact] = {}
-    reused: list[str] = []
-    elsewhere: dict[str, str] = {}
-    for step in _checked(inputs, run, options, progress):
-        if any(name not in done for name in step.after):
-            continue  # what it reads cannot be had on this machine
-        if found := run.reusable(step, done):
-            progress.say(f"{step.name}: unchanged, reused")
-            reused.append(step.name)
-            done[step.name] = found
-            continue
-        progress.say(f"{step.name}: {step.what}")
-        try:
-            done[step.name] = run.complete(step, done)
-        except MachineError as error:
-            if not step.optional or isinstance(error, DiskError):
-                raise
-            elsewhere[step.name] = str(error)
-            progress.say(f"{step.name}: not on this machine: {error.what}")
+    reused, elsewhere = run.work(_checked(inputs, run, options, progress), done, progress)
     run.note(_asked(inputs, options))
-    return _report(inputs.model.spec.task, destination, done, tuple(reused), elsewhere)
+    return _report(inputs.model.spec.task, destination, done, reused, elsewhere)
 
 
 def plan(
