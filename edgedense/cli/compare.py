@@ -38,12 +38,7 @@ class _Asked:
 @click.argument("first", type=params.PATH, metavar="A")
 @click.argument("second", type=params.PATH, metavar="B")
 @click.option("--data", type=params.PATH, help="Of two engines: evaluation images with labels.")
-@click.option(
-    "--reference",
-    type=params.PATH,
-    metavar="MODEL",
-    help="FP32 network to judge against (default: the logits that travel along).",
-)
+@params.reference_option
 @click.option(
     "--latency",
     type=params.PATH,

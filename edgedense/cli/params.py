@@ -30,6 +30,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 model_argument = click.argument("model", type=PATH)
 engine_argument = click.argument("engine", type=PATH)
+reference_option = click.option(
+    "--reference",
+    type=PATH,
+    metavar="MODEL",
+    help="FP32 network to judge against (default: the logits that travel along).",
+)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print exactly one JSON object on stdout."
 )

@@ -26,12 +26,7 @@ _WORST = 3
 @click.option(
     "--data", type=params.PATH, required=True, help="Evaluation images with labels or masks."
 )
-@click.option(
-    "--reference",
-    type=params.PATH,
-    metavar="MODEL",
-    help="FP32 network to judge against (default: the logits that travel along).",
-)
+@params.reference_option
 @click.option(
     "--max-drop",
     default=1.0,

@@ -107,7 +107,7 @@ class Pycuda:
 
     def launch(self, graph: Handle, stream: Handle) -> None:
         """Never called: there is no graph to launch."""
-        raise NotImplementedError
+        raise RuntimeError("pycuda captures no graphs, so there is none to launch")
 
     def _free(self, allocation: Any) -> None:
         self._call("freeing memory", allocation.free)

@@ -59,7 +59,7 @@ def test_the_hub_reads_the_card(run: Path) -> None:
     judged = artifact.read(run / "validate-cpu").manifest.report
     assert metric.metric_type == "accuracy"
     assert metric.metric_value == pytest.approx(judged["engine"]["top1"], abs=1e-6)
-    assert card.data.library_name == "edgedense"
+    assert card.data.to_dict()["library_name"] == "edgedense"
 
 
 def test_segmentation_has_its_own_metric(chain: Any, tmp_path: Path) -> None:
