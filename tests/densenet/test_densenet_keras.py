@@ -213,6 +213,57 @@ def test_a_model_used_as_a_layer(tmp_path: Path) -> None:
     same_function(net, recognise_keras(tmp_path / "a.h5"))
 
 
+def inside_another(archive: Path, *, rescaling: bool = False) -> Path:
+    """The network without its head as a layer of a Sequential model, as transfer learning does."""
+    with zipfile.ZipFile(archive) as whole:
+        inner = json.loads(whole.read("config.json"))
+        weights = io.BytesIO(whole.read("model.weights.h5"))
+    layers = inner["config"]["layers"]
+    head = layers.pop()
+    assert head.pop("class_name") == "Dense"
+    front = [{"class_name": "Rescaling", "config": {"name": "r", "scale": 1 / 255}}]
+    outer = [
+        {"class_name": "InputLayer", "config": {"name": "input_layer"}},
+        *(front if rescaling else []),
+        {"class_name": "Functional", "config": {"name": "densenet121", "layers": layers}},
+        {"class_name": "GlobalAveragePooling2D", "config": {"name": "pool"}},
+        {"class_name": "Dense", "config": head["config"]},
+    ]
+    with h5py.File(weights, "a") as file:
+        file.move("layers", "inner")
+        file.move("inner/dense", "layers/dense")
+        file.move("inner", "layers/functional/layers")
+    with zipfile.ZipFile(archive, "w") as nested:
+        model = {"class_name": "Sequential", "config": {"name": "sequential", "layers": outer}}
+        nested.writestr("config.json", json.dumps(model))
+        nested.writestr("model.weights.h5", weights.getvalue())
+    return archive
+
+
+@pytest.mark.parametrize("original", [Applications, Titu])
+def test_a_model_used_as_a_layer_in_keras_3(original: type[Original], tmp_path: Path) -> None:
+    net = run(original())
+    found = recognise_keras(inside_another(save_archive(net, tmp_path / "a.keras")))
+    same_function(net, found)
+    assert not any("preprocessing" in note for note in found.facts.notes)
+
+
+@pytest.mark.parametrize("original", [Applications, Titu])
+def test_preprocessing_inside_a_model_is_told_of(original: type[Original], tmp_path: Path) -> None:
+    path = save_archive(run(original()), tmp_path / "a.keras")
+    notes = recognise_keras(inside_another(path, rescaling=True)).facts.notes
+    assert sum("preprocessing (Rescaling) is not read" in note for note in notes) == 1
+
+
+def test_models_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.weights.h5"
+    with h5py.File(path, "w") as file:
+        file.create_group("layers/dense/vars")
+        for number in range(9):
+            file[f"layers/functional_{number}/layers"] = file["layers"]
+    refused(path, "models inside models, more than 4 deep")
+
+
 def test_names_in_pieces(tmp_path: Path) -> None:
     net = run(Applications())
     path = save_weights(net, tmp_path / "a.h5")
@@ -399,7 +450,7 @@ def test_hostile_hdf5(tmp_path: Path) -> None:
     refused(path, "an HDF5 file without Keras' layers")
     with h5py.File(path, "w") as file:
         file.create_group("layers/functional/layers/conv2d/vars")
-    refused(path, "'functional' is a model inside the model")
+    refused(path, "no classifier inside")
 
 
 def test_hostile_npz(tmp_path: Path) -> None:

@@ -169,8 +169,16 @@ def _by_name(
             padding=config.padding if config else "symmetric",
             activation=config.activation if config else "softmax",
             preset=source.preset if colour else None,
+            notes=_notes(config),
         ),
     )
+
+
+def _notes(config: Config | None) -> tuple[str, ...]:
+    if config is None or not config.preprocessing:
+        return ()
+    kinds = ", ".join(config.preprocessing)
+    return (f"Its own preprocessing ({kinds}) is not read: do as it does with --preprocess.",)
 
 
 def _interleaved(steps: Sequence[Step]) -> list[Step]:
@@ -198,7 +206,8 @@ def _by_order(
     if config is not None:
         titu = wide and config.padding == "same" and config.eps == _TITU_EPS
         facts = Facts(eps=config.eps, padding=config.padding, activation=config.activation)
-        notes = ("Read by order; eps, padding and concats are as the file describes them.", *notes)
+        read = "Read by order; eps, padding and concats are as the file describes them."
+        notes = (read, *_notes(config), *notes)
     elif wide or by_order:
         titu = wide
         padding: Padding = "same" if wide else "symmetric"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,6 @@ from typing import Any
 from edgedense.densenet.spec import Activation, Padding
 from edgedense.errors import InputError
 
-# class and name of a layer
-Named = tuple[str, str]
 _ACTIVATIONS: dict[object, Activation] = {
     "linear": "none",
     "softmax": "softmax",
@@ -22,26 +20,25 @@ _ACTIVATIONS: dict[object, Activation] = {
     "sigmoid": "sigmoid",
 }
 _CONCATS = ("Concatenate", "Merge")
+# what stands in front of the first convolution and does not change images at inference
+_HARMLESS = re.compile(r"InputLayer|ZeroPadding2D|Random\w+|Dropout")
 
 
 @dataclass(frozen=True)
 class Config:
-    """``eps`` of the BNs, what follows the logits, how the stem pads, and all layers in order."""
+    """What the description tells.
+
+    ``eps`` of the BNs, what follows the logits, how the stem pads. ``groups`` has the layers' names
+    by those of Keras 3's groups: the class, numbered (conv2d, conv2d_1, …), behind the group of the
+    model that it is in (functional/conv2d). ``preprocessing`` names the layers that change the
+    images in front of the first convolution.
+    """
 
     eps: float
     activation: Activation
     padding: Padding
-    layers: tuple[Named, ...]
-
-    def group_names(self) -> dict[str, str]:
-        """Layer names by those of Keras 3's groups: the class, numbered (conv2d, conv2d_1, …)."""
-        seen: Counter[str] = Counter()
-        found = {}
-        for kind, name in self.layers:
-            group = _snake_case(kind)
-            found[f"{group}_{seen[group]}" if seen[group] else group] = name
-            seen[group] += 1
-        return found
+    groups: Mapping[str, str]
+    preprocessing: tuple[str, ...] = ()
 
 
 def read_config(text: str, path: Path) -> Config:
@@ -51,13 +48,15 @@ def read_config(text: str, path: Path) -> Config:
     with different eps, activations inside convolutions, max pools in transitions.
     """
     try:
-        layers = list(_layers(json.loads(text)))
+        model = json.loads(text)
+        layers = list(_layers(model))
         _check(layers, path)
         return Config(
             eps=_eps(layers, path),
             activation=_activation(layers, path),
             padding=_padding(layers),
-            layers=tuple((kind, str(config["name"])) for kind, config, _ in layers),
+            groups=dict(_groups(model)),
+            preprocessing=_preprocessing(layers),
         )
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
@@ -71,13 +70,32 @@ _Layer = tuple[str, dict[str, Any], list[str]]
 
 def _layers(node: dict[str, Any]) -> Iterator[_Layer]:
     """(class, config, names of the inputs) of all layers, those of nested models too."""
-    kind, config = str(node["class_name"]), node["config"]
-    inner = config if isinstance(config, list) else config.get("layers")
+    inner = _inner(node)
     if inner is None:
-        yield kind, config, list(_inputs(node.get("inbound_nodes", [])))
+        sources = list(_inputs(node.get("inbound_nodes", [])))
+        yield str(node["class_name"]), node["config"], sources
     else:
         for layer in inner:
             yield from _layers(layer)
+
+
+def _inner(node: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """Layers of a model; None for a layer."""
+    config = node["config"]
+    return config if isinstance(config, list) else config.get("layers")
+
+
+def _groups(model: dict[str, Any], place: str = "") -> Iterator[tuple[str, str]]:
+    """Keras 3 numbers the layers of each model on their own."""
+    seen: Counter[str] = Counter()
+    for node in _inner(model) or ():
+        kind = _snake_case(str(node["class_name"]))
+        group = f"{place}{kind}_{seen[kind]}" if seen[kind] else f"{place}{kind}"
+        seen[kind] += 1
+        if _inner(node) is None:
+            yield group, str(node["config"]["name"])
+        else:
+            yield from _groups(node, f"{group}/")
 
 
 def _inputs(node: Any) -> Iterator[str]:
@@ -151,6 +169,12 @@ def _padding(layers: list[_Layer]) -> Padding:
             same = "same" in (config.get("padding"), config.get("border_mode"))
             return "same" if same and list(strides) != [1, 1] else "symmetric"
     return "symmetric"
+
+
+def _preprocessing(layers: list[_Layer]) -> tuple[str, ...]:
+    kinds = [kind for kind, _, _ in layers]
+    stem = next((place for place, kind in enumerate(kinds) if "Conv" in kind), 0)
+    return tuple(kind for kind in kinds[:stem] if not _HARMLESS.fullmatch(kind))
 
 
 def _snake_case(name: str) -> str:

@@ -20,6 +20,7 @@ from edgedense.errors import InputError
 
 # one tensor of a DenseNet has 11 million elements at most; HDF5 declares any size in few bytes
 _LARGEST_ELEMENTS = 2**26
+_DEEPEST = 4  # models inside models; links can make a small file endless
 _LARGEST_RATIO = 1000  # of bytes in memory to bytes in the file, about that of zeros under gzip
 # Keras 3's group of all layers, and that of TensorFlow 2.13
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
@@ -66,7 +67,7 @@ def _read_hdf5(file: Any, text: Any, path: Path) -> Weights:
             layers = tuple(_numbered(_inside(root, name, path), path))
             if config is None:
                 return Weights(layers, ordered=False)
-            names = config.group_names()
+            names = config.groups
             renamed = (replace(layer, name=names.get(layer.name, layer.name)) for layer in layers)
             return Weights(tuple(renamed), config, ordered=False)
     raise InputError(
@@ -85,15 +86,21 @@ def _legacy(root: Any, path: Path) -> Iterator[Layer]:
             yield from layers_of(arrays, name, path)
 
 
-def _numbered(root: Any, path: Path) -> Iterator[Layer]:
-    """Layers as Keras 3 writes them: arrays called 0, 1, … in groups called after classes."""
-    for name in sorted(root, key=_class_and_number):
-        group = _inside(root, name, path)
-        if not set(group).isdisjoint((*_CONTAINERS, "_functional")):
-            raise InputError(
-                f"{path}: {name!r} is a model inside the model",
-                "Save the inner model's weights on their own.",
-            )
+def _numbered(root: Any, path: Path, place: str = "") -> Iterator[Layer]:
+    """Layers as Keras 3 writes them: arrays called 0, 1, … in groups called after classes.
+
+    A model used as a layer is a group of such groups; ``place`` is its name and a slash.
+    """
+    if place.count("/") > _DEEPEST:
+        raise InputError(
+            f"{path}: models inside models, more than {_DEEPEST} deep",
+            "Save the DenseNet with its classifier alone.",
+        )
+    for own in sorted(root, key=_class_and_number):
+        name, group = f"{place}{own}", _inside(root, own, path)
+        for container in _CONTAINERS:
+            if container in group:
+                yield from _numbered(_inside(group, container, path), path, f"{name}/")
         variables = _inside(group, "vars", path) if "vars" in group else {}
         names = sorted(variables, key=int)
         roles = ("gamma", "beta", "mean", "variance") if len(names) == 4 else ("kernel", "bias")
