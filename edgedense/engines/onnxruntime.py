@@ -38,6 +38,7 @@ class OnnxRunner:
             levels.ORT_DISABLE_ALL if exact else levels.ORT_ENABLE_ALL
         )
         options.intra_op_num_threads = threads or thread_limit()
+        options.enable_cpu_mem_arena = not exact
         options.log_severity_level = 3
         # idle threads that spin take the cores from whatever is measured next to this session
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

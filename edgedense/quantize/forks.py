@@ -59,10 +59,10 @@ def forks(
                 yield
 
 
-def batch_size(preprocess: Preprocess, pixels: int = _PIXELS_AT_ONCE) -> int:
-    """Images at once: as many as have so many ``pixels``, 32 at most."""
+def batch_size(preprocess: Preprocess) -> int:
+    """Images at once: as many as have so many pixels, 32 at most."""
     height, width = preprocess.input_size
-    return max(1, min(32, pixels // (height * width)))
+    return max(1, min(32, _PIXELS_AT_ONCE // (height * width)))
 
 
 def quantized_only(exact: Graph, placed: Graph, members: Collection[str]) -> Graph:

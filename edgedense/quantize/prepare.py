@@ -15,13 +15,13 @@ from edgedense.data import Batch, ImageSet, Preprocess, batches
 from edgedense.distributed import share
 from edgedense.graph.nodes import Graph, Weighted
 from edgedense.graph.run import GraphRunner
+from edgedense.memory import give_back
 from edgedense.progress import SILENT, Progress
 from edgedense.quantize.calibrate import Calibration, calibrate, gathered, unfit
 from edgedense.quantize.concats import families
 from edgedense.quantize.copies import copied
 from edgedense.quantize.equalize import equalizable, equalize, producers
 from edgedense.quantize.float_range import Extents, Reach, moved_extents
-from edgedense.quantize.forks import batch_size
 from edgedense.quantize.fullrange import full_range, move
 from edgedense.quantize.migrate import Moments, migratables, migrate
 from edgedense.quantize.observe import Histogram
@@ -36,10 +36,11 @@ SYMMETRIC, FULL_RANGE = 127, 255  # steps between 0 and the largest value
 _LEAST_SURVEYED = 16
 # channels of a block stored again: one or two take most of the concat's noise
 _COPIES: Mapping[Effort, int] = {"fast": 0, "default": 2, "best": 8}
-_ROUNDING_IMAGES = 128
-_ROUNDING_BYTES = 1 << 28  # of second moments at once: more images are seen anew
-# as many as keep a block's concat in some ten megabytes
-_PIXELS_AT_ONCE = 8 * 224 * 224
+_ROUNDING_IMAGES = 64  # twice and four times as many gained nothing
+_ROUNDING_BYTES = 1 << 27  # of second moments at once: for others the images are seen anew
+# images at once: as many as keep the largest of their values in so many bytes
+_BYTES_AT_ONCE = 1 << 24
+_MOST_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def prepare(
 
     Effort ``fast`` neither migrates, stores channels again, nor rounds for the outputs.
     """
-    size = batch_size(preprocess, _PIXELS_AT_ONCE)
+    size = _at_once(graph)
     graph = exact_pixels(graph, preprocess, options.skip)
     names = [node.name for node in quantized_nodes(graph, options.skip)]
     full = full_range(graph, names, padded=options.effort == "best")
@@ -84,6 +85,7 @@ def prepare(
         few = replace(sample, items=sample.items[: max(_LEAST_SURVEYED, count)])
         stream = batches(few, preprocess, size, progress=progress, label="survey")
         surveyed = _survey(graph, stream, options)
+        give_back()
         best = spans(graph, surveyed.channels) if options.placement == "block" else {}
         among = names if options.effort != "fast" else ()
         graph = migrate(graph, surveyed.moments, among, full)
@@ -95,6 +97,7 @@ def prepare(
     stream = batches(mine, preprocess, size, progress=progress, label="calibrate")
     values = [*(node.input for node in quantized_nodes(graph, options.skip)), *concats]
     seen = gathered(calibrate(graph, values, stream), size)
+    give_back()
     moved = tuple(m.value for m in migratables(graph) if m.reader in full)
     amax, scales = _ranges(graph, seen, moved, concats, options)
     steps = {name: scales[name] for name in moved}
@@ -105,6 +108,13 @@ def prepare(
     extents = moved_extents(seen.extents, graph, steps)
     plain = surveyed.reach.extents if surveyed else seen.extents
     return Prepared(move(graph, steps), scales, amax, moved, weights, seen, extents, plain)
+
+
+def _at_once(graph: Graph) -> int:
+    """Images in a batch: more are hardly faster, and memory grows with them."""
+    widths = graph.widths()
+    largest = max(widths[name] * rows * columns for name, (rows, columns) in graph.sizes().items())
+    return max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // (4 * largest)))
 
 
 @dataclass(frozen=True)
@@ -178,12 +188,13 @@ def _round(
     found = {}
     for number, lot in enumerate(lots, 1):
         label = "round weights" + (f" {number}/{len(lots)}" if len(lots) > 1 else "")
-        size = batch_size(preprocess, _PIXELS_AT_ONCE)
-        stream = batches(sample, preprocess, size, progress=progress, label=label)
+        stream = batches(sample, preprocess, _at_once(graph), progress=progress, label=label)
         sums = observe_inputs(graph, lot, len(sample), stream, options.seed)
+        give_back()
         for name in lot:
             scale = weight_scales(nodes[name], options.rest)
             found[name] = rounded(nodes[name], scale, sums.pop(name).inputs(), down.get(name, 0.0))
+        give_back()
     return found
 
 

@@ -72,9 +72,11 @@ def observe_inputs(
     """
     wanted = frozenset(layers)
     reading: dict[str, list[Weighted]] = {}
-    for node in graph.weighted():
-        if node.name in wanted:
+    last = 0
+    for position, node in enumerate(graph.nodes):
+        if isinstance(node, Weighted) and node.name in wanted:
             reading.setdefault(node.input, []).append(node)
+            last = position
     sums = {name: Sums() for name in wanted}
     generator = torch.Generator().manual_seed(seed)
 
@@ -83,7 +85,7 @@ def observe_inputs(
             rows = max(_LEAST_ROWS, _ROWS * _inputs(node))
             sums[node.name].add(_rows(node, value, -(-rows // images), generator))
 
-    runner = GraphRunner(graph)
+    runner = GraphRunner(replace(graph, nodes=graph.nodes[: last + 1]))
     for batch in batches:
         runner(batch.images, observe)
     return sums

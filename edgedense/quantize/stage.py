@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from edgedense.graph.export_integer import export_integer
 from edgedense.graph.lower import lower
 from edgedense.graph.nodes import Array, Graph
 from edgedense.graph.run import GraphRunner
+from edgedense.memory import give_back
 from edgedense.progress import SILENT, Progress
 from edgedense.quantize.budget import Budget
 from edgedense.quantize.choose import choose, settled
@@ -38,6 +38,7 @@ from edgedense.quantize.verify import (
     check_integer,
     check_onnx,
     decibels,
+    in_parts,
     pytorch_logits,
     shaken,
 )
@@ -118,6 +119,7 @@ def quantize(
     judged = _judge(model, prepared.graph, placed, sample, preprocess)
     extents = {"plain": prepared.plain, "int8": union(prepared.extents, judged.extents)}
     warnings = check_fp16(*extents.values()) if options.rest == "fp16" else ()
+    give_back()
     golden = judged.first(artifact.GOLDEN_IMAGES[model.spec.task])
     with artifact.create(
         destination,
@@ -218,12 +220,10 @@ def _judge(
     picked = replace(sample, items=sample.items[:: max(1, len(sample) // count)])
     images = next(iter(batches(picked, preprocess, count))).images
     whole, simulation, reach = GraphRunner(graph), GraphRunner(placed), Reach(placed)
-    parts = np.array_split(images, math.ceil(len(images) / artifact.GOLDEN_IMAGES[model.spec.task]))
-    fp32 = np.concatenate([pytorch_logits(model.network, part) for part in parts])
-    check_fp32(fp32, np.concatenate([whole(part) for part in parts]), "the deployed graph")
-    simulated = np.concatenate([simulation(part, reach.observe) for part in parts])
-    twin = GraphRunner(shaken(placed))
-    shaky = np.concatenate([twin(part) for part in parts])
+    fp32 = pytorch_logits(model.network, images)
+    check_fp32(fp32, in_parts(whole, images), "the deployed graph")
+    simulated = in_parts(lambda few: simulation(few, reach.observe), images)
+    shaky = in_parts(GraphRunner(shaken(placed)), images)
     return _Judged(images, fp32, simulated, shaky, reach.extents)
 
 

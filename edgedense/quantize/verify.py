@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from edgedense.graph.nodes import Affine, Array, Graph, Node, Weighted
 from edgedense.graph.run import GraphRunner
 from edgedense.stats import logit_sqnr_db
 
+# a check needs no more memory than calibration does
+_PIXELS_AT_ONCE = 2 * 224 * 224
+_MOST_AT_ONCE = 8
 # FP32 against FP32 differs by the order of additions only
 FP32_TOLERANCE = 1e-4
 # a value within rounding error of a code's border may fall on either side, and each such flip
@@ -35,10 +39,16 @@ FP16_CEILING_DB = 40.0
 FP16_SQNR_DB = 25.0
 
 
+def in_parts(run: Callable[[Array], Array], images: Array) -> Array:
+    """What ``run`` gives for ``images`` (N, C, H, W), asked for a few of them at a time."""
+    size = max(1, min(_MOST_AT_ONCE, _PIXELS_AT_ONCE // (images.shape[2] * images.shape[3])))
+    return np.concatenate([run(images[at : at + size]) for at in range(0, len(images), size)])
+
+
 def pytorch_logits(network: Network, images: Array) -> Array:
     """FP32 logits of the PyTorch network. Errors: InputError where they are not finite."""
     with torch.inference_mode():
-        logits: Array = network(torch.from_numpy(images)).numpy()
+        logits = in_parts(lambda few: np.array(network(torch.from_numpy(few))), images)
     if not np.isfinite(logits).all():
         raise InputError(
             "the network gives NaN or infinite logits on real images",
@@ -75,7 +85,7 @@ def check_onnx(
     found = {}
     for name, path in paths.items():
         runner = OnnxRunner(path, interface.of(name), exact=True)
-        found[name] = runner(images)
+        found[name] = in_parts(runner, images)
         runner.close()
     check_fp32(fp32, found["fp32"], "the FP32 ONNX")
     if not np.isfinite(simulated).all():
@@ -126,11 +136,12 @@ def check_integer(
     where it computes something else.
     """
     runner = OnnxRunner(path, interface.of(path.name))
-    found = runner(images)
+    found = in_parts(runner, images)
     runner.close()
-    simulated = GraphRunner(written)(images)
+    simulated = in_parts(GraphRunner(written), images)
     noise = decibels(fp32, simulated)
-    own_db = decibels(simulated, GraphRunner(shaken(written))(images)) - _TWIN_MARGIN_DB
+    twin = in_parts(GraphRunner(shaken(written)), images)
+    own_db = decibels(simulated, twin) - _TWIN_MARGIN_DB
     floor_db = min(noise - INTEGER_MARGIN_DB, INTEGER_CEILING_DB - INTEGER_MARGIN_DB, own_db)
     agreement_db = decibels(simulated, found)
     _floor(f"{path.name} against the simulation", agreement_db, floor_db)
