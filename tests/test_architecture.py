@@ -19,7 +19,7 @@ ROOT = Path(edgedense.__file__).parent
 FLOORS = (
     {""},
     {"errors"},
-    {"environment", "progress", "distributed", "findings"},
+    {"environment", "progress", "distributed", "findings", "memory"},
     {"artifact"},
     {"board", "data", "densenet", "run", "stats", "targets"},
     {"engines", "graph", "latency"},

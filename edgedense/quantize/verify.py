@@ -47,8 +47,13 @@ def in_parts(run: Callable[[Array], Array], images: Array) -> Array:
 
 def pytorch_logits(network: Network, images: Array) -> Array:
     """FP32 logits of the PyTorch network. Errors: InputError where they are not finite."""
+
+    def run(few: Array) -> Array:
+        found: Array = network(torch.from_numpy(few)).numpy()
+        return found
+
     with torch.inference_mode():
-        logits = in_parts(lambda few: np.array(network(torch.from_numpy(few))), images)
+        logits = in_parts(run, images)
     if not np.isfinite(logits).all():
         raise InputError(
             "the network gives NaN or infinite logits on real images",
