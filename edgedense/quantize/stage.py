@@ -24,6 +24,7 @@ from edgedense.graph.nodes import Array, Graph
 from edgedense.graph.run import GraphRunner
 from edgedense.memory import give_back
 from edgedense.progress import SILENT, Progress
+from edgedense.quantize.advice import concat_advice
 from edgedense.quantize.budget import Budget
 from edgedense.quantize.choose import choose, settled
 from edgedense.quantize.float_range import Extents, Reach, check_fp16, facts, union
@@ -118,7 +119,9 @@ def quantize(
     placed = chosen.placed
     judged = _judge(model, prepared.graph, placed, sample, preprocess)
     extents = {"plain": prepared.plain, "int8": union(prepared.extents, judged.extents)}
+    sqnr_db = decibels(judged.fp32, judged.simulated)
     warnings = check_fp16(*extents.values()) if options.rest == "fp16" else ()
+    advice = concat_advice(prepared, chosen, options, judged.images, judged.fp32, sqnr_db)
     give_back()
     golden = judged.first(artifact.GOLDEN_IMAGES[model.spec.task])
     with artifact.create(
@@ -162,14 +165,14 @@ def quantize(
             effort=options.effort,
             calibrator=options.calibrator,
             images=len(sample),
-            sqnr_db=decibels(judged.fp32, judged.simulated),
+            sqnr_db=sqnr_db,
             seconds=time.perf_counter() - started,
             artifact=str(destination),
             quantized=len(quantized_nodes(graph, chosen.skip)),
             skipped=chosen.skip,
             agreement_db=agreement,
             file_bytes={name: path.stat().st_size for name, path in paths.items()},
-            warnings=warnings,
+            warnings=(*warnings, *advice),
             float_concats=chosen.float_concats,
             sensitivity=chosen.sensitivity,
             budget=chosen.budget,
