@@ -21,7 +21,7 @@ from edgedense.quantize.concats import Family, behind, families
 from edgedense.quantize.equalize import Span
 
 Double = NDArray[np.float64]
-_BINS = 384
+_BINS = 512
 _CUTS = np.linspace(0, 0.9, 46)  # shares of a channel's span to cut off at one end
 _LEAST = 0.02  # share of a channel's span that stays
 _LEVELS = 254  # steps between the ends
@@ -34,15 +34,17 @@ _HEADROOM = 0.15
 
 
 class ChannelHistograms:
-    """Counts a channel of values (N, channels, H, W); the bins are those of the first batch.
+    """Counts a channel of values (N, channels, H, W), in bins of one width a channel.
 
-    They reach half as far again as its values do; what lies beyond counts at the ends.
+    The first batch chooses the bins; where later values lie beyond them their width doubles,
+    merging pairs.
     """
 
     def __init__(self, first: Tensor) -> None:
         low, high = _ends(first)
-        margin = torch.where(high > low, high - low, 1.0) / 4
-        self._start, self._width = low - margin, ((high - low) + 2 * margin) / _BINS
+        self._start = low
+        # the largest value lies below the end of the last bin
+        self._width = torch.where(high > low, (high - low) * (1 + 1e-6), 1.0) / _BINS
         self.low, self.high = low.double().numpy(), high.double().numpy()
         self.counts = np.zeros((first.shape[1], _BINS))
 
@@ -51,12 +53,30 @@ class ChannelHistograms:
         low, high = _ends(value)
         self.low = np.minimum(self.low, low.double().numpy())
         self.high = np.maximum(self.high, high.double().numpy())
+        if torch.isfinite(low).all() and torch.isfinite(high).all():
+            self._widen(low, high)
         channels = value.shape[1]
         bins = (value - self._start.view(1, -1, 1, 1)).div_(self._width.view(1, -1, 1, 1))
         bins = bins.clamp_(0, _BINS - 1).floor_()
         bins += torch.arange(channels).view(1, -1, 1, 1) * _BINS
         found = torch.bincount(bins.flatten().int(), minlength=channels * _BINS)
         self.counts += found.view(channels, _BINS).numpy()
+
+    def _widen(self, low: Tensor, high: Tensor) -> None:
+        """Bins that reach ``low`` and ``high`` (channels,)."""
+        half = _BINS // 2
+        below, above = self._beyond(low, high)
+        while (below | above).any():
+            down, wider = below.numpy()[:, np.newaxis], (below | above).numpy()[:, np.newaxis]
+            merged = self.counts.reshape(len(wider), half, 2).sum(axis=2)
+            grown = np.hstack([np.where(down, 0, merged), np.where(down, merged, 0)])
+            self.counts = np.where(wider, grown, self.counts)
+            self._start = torch.where(below, self._start - _BINS * self._width, self._start)
+            self._width = torch.where(below | above, 2 * self._width, self._width)
+            below, above = self._beyond(low, high)
+
+    def _beyond(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        return low < self._start, high > self._start + _BINS * self._width
 
     def shares(self) -> Double:
         """Share of the values in each bin (channels, bins)."""

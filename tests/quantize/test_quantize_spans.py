@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from nets import images, relative_error, tiny, trained
 
 from edgedense.graph.lower import lower
@@ -129,3 +131,35 @@ def test_spans_beat_the_whole_range_in_block_placement() -> None:
         return float(np.square(GraphRunner(placed)(x) - exact).sum())
 
     assert error(spans(graph, seen)) < error(whole)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-8, 8), min_size=1, max_size=6), st.integers(0, 99))
+def test_bins_reach_what_comes_later_and_lose_nothing(powers: list[float], seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    parts = [2.0**power * draw.normal(draw.normal(), 1, (2, 3, 4, 4)) for power in powers]
+    values = [torch.from_numpy(part.astype(np.float32)) for part in parts]
+    found = ChannelHistograms(values[0])
+    for value in values:
+        found.add(value)
+    whole = torch.cat(values).transpose(0, 1).flatten(1).double().numpy()
+    assert (found.counts.sum(axis=1) == whole.shape[1]).all()
+    assert (found.low == whole.min(axis=1)).all()
+    assert (found.high == whole.max(axis=1)).all()
+    # the middle of a bin is within half a width of its values, and no bin is wasted on more than
+    # three times what there is
+    width = 3 * (found.high - found.low) / (found.counts.shape[1] / 2)
+    mean = (found.shares() * found.centres()).sum(axis=1)
+    assert (np.abs(mean - whole.mean(axis=1)) <= width).all()
+    square = (found.shares() * np.square(found.centres())).sum(axis=1)
+    most = np.abs(whole).max(axis=1)
+    assert (np.abs(square - np.square(whole).mean(axis=1)) <= 2 * width * most).all()
+
+
+def test_a_dead_channel_that_comes_to_life_gets_its_bins() -> None:
+    found = ChannelHistograms(torch.zeros(1, 1, 2, 2))
+    found.add(torch.zeros(1, 1, 2, 2))
+    found.add(torch.full((1, 1, 2, 2), -40.0))
+    used = np.flatnonzero(found.counts[0])
+    assert found.counts[0, used].tolist() == [4, 4]
+    assert abs(found.centres()[0, used[0]] + 40) < 0.5
