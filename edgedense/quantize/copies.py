@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from edgedense.graph.nodes import Affine, Conv, Graph, Linear
 from edgedense.quantize.concats import Reading, behind, families
-from edgedense.quantize.equalize import Span, route_of
+from edgedense.quantize.equalize import LEVELS, Span, route_of
 from edgedense.quantize.place import family_name, named_families
 from edgedense.quantize.spans import WorthSpan
 
-_LEVELS = 254  # steps between the ends of a span
 # INT8 kernels pad channels to a multiple of it: up to there copies need no further memory
 _PADDED_TO = 32
 
@@ -129,7 +128,7 @@ def _offset(span: Span, copies: Mapping[int, int]) -> Span:
     """``span`` and those of the copies, each moved by its part of a step."""
     moves = [(c, part / count) for c, count in copies.items() for part in range(1, count)]
     channels = np.array([c for c, _ in moves], np.int64)
-    by = (span.high - span.low)[channels] / _LEVELS * np.array([part for _, part in moves])
+    by = (span.high - span.low)[channels] / LEVELS * np.array([part for _, part in moves])
     return Span(
         np.concatenate([span.low, span.low[channels] + by]),
         np.concatenate([span.high, span.high[channels] + by]),

@@ -1,4 +1,4 @@
-"""Dense-block equalization: every channel of a concat spans [-1, 1], so that one scale serves all.
+"""Dense-block equalization: every channel of a concat spans -1 to 1, so that one scale serves all.
 
 Exact in FP32. No batch normalization of a dense block folds into anything, and each reader has its
 own: whatever affine change a concat's channel undergoes, every reader can undo.
@@ -30,6 +30,10 @@ from edgedense.quantize.concats import Family, Reading, families
 Double = NDArray[np.float64]
 # a channel is not stretched beyond this share of the family's widest: a dead one has no range
 _NARROWEST = 1e-3
+# a power of two: spans end at codes -128 and 127 whatever the scales are rounded to, and what a
+# ReLU cuts off is a code
+STEP = 2.0**-7
+LEVELS = 255  # steps between the ends of a span
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +50,13 @@ def producers(graph: Graph) -> tuple[str, ...]:
 
 
 def equalize(graph: Graph, spans: Mapping[str, Span]) -> Graph:
-    """The same function with the span of every channel of every concat brought to [-1, 1].
+    """The same function with the span of every channel of every concat brought to [-1, 127/128].
 
-    With centre m and half-range r of a channel, its producer gives (x - m) / r, and each reader
-    takes a * r and b + a * m for its affine a * x + b. Behind a ReLU the span begins at 0, so that
-    the ReLU becomes max(x, -1) of all channels. Where a padded layer stands between, the channel is
-    scaled only. Families that cannot be rewritten stay as they are: see :func:`equalizable`.
+    Those are the codes -128 to 127 in steps of :data:`STEP`. A channel's producer gives
+    (x - m) / r, and each reader takes a * r and b + a * m for its affine a * x + b. Behind a ReLU
+    the span begins at 0, so that the ReLU becomes max(x, -1) of all channels. Where a padded layer
+    stands between, the channel is scaled only, to [-127/128, 127/128]. Families that cannot be
+    rewritten stay as they are: see :func:`equalizable`.
     """
     nodes = {node.name: node for node in graph.nodes}
     for family, routes in _equalizable(graph):
@@ -125,20 +130,20 @@ def _rewrite(
 ) -> None:
     shifts = route.shifts and all(_takes_shift(nodes[r.node]) for r in readings)
     low = np.zeros_like(span.low) if route.relu else span.low
-    half = (span.high - low) / 2 if shifts else _reach(span)
-    half = np.maximum(half, _NARROWEST * (widest or 1.0))
-    centre = np.zeros_like(low)
+    unit = ((span.high - low) / LEVELS if shifts else _reach(span) / 127) / STEP
+    unit = np.maximum(unit, _NARROWEST * (widest or 1.0))
+    middle = np.zeros_like(low)
     if shifts:
-        centre = half if route.relu else (low + span.high) / 2
+        middle = unit if route.relu else (low + span.high) / 2 + unit * STEP / 2
     source = nodes[route.source]
     assert isinstance(source, Conv | ConvTranspose)
     if shifts and route.relu:
         relu = nodes[route.relu]
         assert isinstance(relu, Relu)
         nodes[route.relu] = replace(relu, low=-1.0)
-    nodes[route.source] = scaled_outputs(source, 1 / half, -centre / half)
+    nodes[route.source] = scaled_outputs(source, 1 / unit, -middle / unit)
     for reading in readings:
-        nodes[reading.node] = _undone(nodes[reading.node], reading.offset, half, centre)
+        nodes[reading.node] = _undone(nodes[reading.node], reading.offset, unit, middle)
 
 
 def _takes_shift(node: Node) -> bool:
@@ -166,18 +171,18 @@ def scaled_inputs(node: Weighted, factor: Double, offset: int = 0) -> Node:
     return replace(node, weight=_single(weight))
 
 
-def _undone(node: Node, offset: int, half: Double, centre: Double) -> Node:
-    part = slice(offset, offset + len(half))
+def _undone(node: Node, offset: int, unit: Double, middle: Double) -> Node:
+    part = slice(offset, offset + len(unit))
     if isinstance(node, Affine):
         scale, shift = node.scale.astype(np.float64), node.shift.astype(np.float64)
-        shift[part] += scale[part] * centre
-        scale[part] *= half
+        shift[part] += scale[part] * middle
+        scale[part] *= unit
         return replace(node, scale=_single(scale), shift=_single(shift))
     assert isinstance(node, Conv | ConvTranspose)
-    if centre.any():
-        moved = node.weight[:, part].astype(np.float64).sum(axis=(2, 3)) @ centre
+    if middle.any():
+        moved = node.weight[:, part].astype(np.float64).sum(axis=(2, 3)) @ middle
         node = replace(node, bias=_single(node.bias + moved))
-    return scaled_inputs(node, half, offset)
+    return scaled_inputs(node, unit, offset)
 
 
 def _single(array: Double) -> Array:

@@ -20,7 +20,7 @@ from edgedense.progress import SILENT, Progress
 from edgedense.quantize.calibrate import Calibration, calibrate, gathered, unfit
 from edgedense.quantize.concats import families
 from edgedense.quantize.copies import copied
-from edgedense.quantize.equalize import equalizable, equalize, producers
+from edgedense.quantize.equalize import STEP, equalizable, equalize, producers
 from edgedense.quantize.float_range import Extents, Reach, moved_extents
 from edgedense.quantize.fullrange import full_range, move
 from edgedense.quantize.migrate import Moments, migratables, migrate
@@ -78,7 +78,7 @@ def prepare(
     graph = exact_pixels(graph, preprocess, options.skip)
     names = [node.name for node in quantized_nodes(graph, options.skip)]
     full = full_range(graph, names, padded=options.effort == "best")
-    surveyed = None
+    surveyed, equal = None, frozenset[str]()
     if options.placement == "block" or options.effort != "fast":
         # the ends of a concat's spans clip: these must have seen what can come
         count = len(sample) if options.placement == "block" else len(sample) // 4
@@ -91,6 +91,7 @@ def prepare(
         graph = migrate(graph, surveyed.moments, among, full)
         if best:
             graph, ends = copied(graph, best, _COPIES[options.effort], options.float_concats)
+            equal = frozenset(equalizable(graph))
             graph = equalize(graph, ends)
     concats = producers(graph) if options.placement == "block" else ()
     mine = replace(sample, items=share(sample.items, size))
@@ -99,7 +100,7 @@ def prepare(
     seen = gathered(calibrate(graph, values, stream), size)
     give_back()
     moved = tuple(m.value for m in migratables(graph) if m.reader in full)
-    amax, scales = _ranges(graph, seen, moved, concats, options)
+    amax, scales = _ranges(graph, seen, moved, concats, equal, options)
     steps = {name: scales[name] for name in moved}
     weights: dict[str, Weighted] = {}
     if options.effort != "fast":
@@ -154,10 +155,11 @@ def _ranges(
     seen: Calibration,
     moved: Iterable[str],
     concats: Iterable[str],
+    equal: Iterable[str],
     options: QuantizeOptions,
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Range and scale of each INT8 value, by name."""
-    known = dict.fromkeys(equalizable(graph) if concats else (), 1.0)
+    """Range and scale of each INT8 value, by name; ``equal`` are the equalized ones."""
+    known = dict.fromkeys(equal, SYMMETRIC * STEP)
     histograms = {**seen.histograms, **_joined(graph, seen.histograms, concats)}
     full = frozenset(moved)
     amax, scales = {}, {}

@@ -18,13 +18,12 @@ from torch import Tensor
 
 from edgedense.graph.nodes import Affine, Conv, Graph, Linear, Node, Relu
 from edgedense.quantize.concats import Family, behind, families
-from edgedense.quantize.equalize import Span
+from edgedense.quantize.equalize import LEVELS, Span
 
 Double = NDArray[np.float64]
 _BINS = 512
 _CUTS = np.linspace(0, 0.9, 46)  # shares of a channel's span to cut off at one end
 _LEAST = 0.02  # share of a channel's span that stays
-_LEVELS = 254  # steps between the ends
 # what is clipped is rare and large, and every later layer reads it: the few images that it hits
 # lose far more than the mean square over all values tells
 _CLIP_WEIGHT = 256.0
@@ -192,7 +191,7 @@ def _best(
             lost = np.square(reader.answer(np.minimum(x, high)) - exact)
             above[:, cut] += energy * (share * lost).sum(axis=1)
     left = highs[:, np.newaxis, :] - lows[:, :, np.newaxis]
-    rounding = slope[:, np.newaxis, np.newaxis] * (left / _LEVELS) ** 2 / 12
+    rounding = slope[:, np.newaxis, np.newaxis] * (left / LEVELS) ** 2 / 12
     error = _CLIP_WEIGHT * (below[:, :, np.newaxis] + above[:, np.newaxis, :]) + rounding
     error[left < _LEAST * width[:, :, np.newaxis]] = np.inf
     low, high = np.unravel_index(error.reshape(len(x), -1).argmin(axis=1), error.shape[1:])

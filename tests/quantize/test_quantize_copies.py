@@ -12,7 +12,7 @@ from edgedense.graph.nodes import Graph
 from edgedense.graph.run import GraphRunner
 from edgedense.quantize.concats import families
 from edgedense.quantize.copies import copied, copyables, with_copies
-from edgedense.quantize.equalize import Span, equalize, producers
+from edgedense.quantize.equalize import STEP, Span, equalize, producers
 from edgedense.quantize.place import place_block
 from edgedense.quantize.spans import WorthSpan
 
@@ -88,7 +88,7 @@ def test_copies_lower_the_noise_of_a_concat() -> None:
 
     def noise(equalized: Graph) -> float:
         values = {name for family in families(equalized) for name in family.producers}
-        scales = dict.fromkeys((*values, *(n.input for n in equalized.weighted())), 1 / 127)
+        scales = dict.fromkeys((*values, *(n.input for n in equalized.weighted())), STEP)
         layers = [node.name for node in equalized.weighted()]
         quiet = place_block(equalized, scales, skip=layers)
         return float(np.square(GraphRunner(quiet)(x) - GraphRunner(equalized)(x)).mean())

@@ -14,7 +14,7 @@ from edgedense.graph.lower import lower
 from edgedense.graph.nodes import Affine, Concat, Graph, Quantize, Relu, Weighted, inputs_of
 from edgedense.graph.run import GraphRunner
 from edgedense.quantize.concats import families
-from edgedense.quantize.equalize import Span, equalize, producers
+from edgedense.quantize.equalize import STEP, Span, equalize, producers
 from edgedense.quantize.fullrange import full_range, move
 from edgedense.quantize.migrate import migratables
 from edgedense.quantize.place import place_block, place_conv, representable
@@ -58,13 +58,13 @@ def test_equalization_computes_the_same_and_fills_the_range(data: st.DataObject)
             assert np.abs(seen[name]).max() < 1 + 1e-3
 
 
-def test_equalized_channels_span_all_of_minus_one_to_one() -> None:
+def test_equalized_channels_span_all_codes() -> None:
     graph = lower(trained(tiny((3, 2), 4)), (16, 16))
     x = images(tiny(), (16, 16), 4)
     seen = values_of(equalize(graph, spans_of(graph, x)), x)
     for name in producers(graph):
-        np.testing.assert_allclose(seen[name].max(axis=(0, 2, 3)), 1, atol=1e-4)
-        np.testing.assert_allclose(seen[name].min(axis=(0, 2, 3)), -1, atol=1e-4)
+        np.testing.assert_allclose(seen[name].max(axis=(0, 2, 3)), 127 * STEP, atol=1e-4)
+        np.testing.assert_allclose(seen[name].min(axis=(0, 2, 3)), -128 * STEP, atol=1e-4)
 
 
 @settings(deadline=None, max_examples=40)

@@ -11,7 +11,7 @@ from nets import images, relative_error, tiny, trained
 from edgedense.graph.lower import lower
 from edgedense.graph.nodes import Affine, Concat, Conv, Graph, Relu
 from edgedense.graph.run import GraphRunner
-from edgedense.quantize.equalize import Span, equalize, producers
+from edgedense.quantize.equalize import STEP, Span, equalize, producers
 from edgedense.quantize.place import place_block
 from edgedense.quantize.spans import ChannelHistograms, spans
 
@@ -126,7 +126,7 @@ def test_spans_beat_the_whole_range_in_block_placement() -> None:
     def error(chosen: dict[str, Span]) -> float:
         equal = equalize(graph, chosen)
         scales = dict.fromkeys((n.input for n in equal.weighted()), 1.0)
-        scales.update(dict.fromkeys(producers(equal), 1 / 127))
+        scales.update(dict.fromkeys(producers(equal), STEP))
         placed = place_block(equal, scales, [n.name for n in equal.weighted()])
         return float(np.square(GraphRunner(placed)(x) - exact).sum())
 
