@@ -23,6 +23,8 @@ OPERATORS = frozenset(
             "ConvTranspose",
             "Pad",
             "Clip",
+            "Min",
+            "Gather",
             "GlobalAveragePool",
             "Flatten",
             "QuantizeLinear",
@@ -101,8 +103,8 @@ class File:
         wrong = [n for n, t in self.types.items() if n not in ends and t not in allowed]
         wrong += [n for n in ends if self.types[n] != FLOAT[self.io]]
         dtypes = (np.int8, np.float32 if self.rest == "fp32" else np.float16)
-        borders = {node.input[1] for node in self.nodes if node.op_type == "Pad"}
-        floats = {n: v for n, v in self.constants.items() if n not in borders}
+        counts = {node.input[1] for node in self.nodes if node.op_type in ("Pad", "Gather")}
+        floats = {n: v for n, v in self.constants.items() if n not in counts}
         wrong += [n for n, value in floats.items() if value.dtype not in dtypes]
         casts = sum(node.op_type == "Cast" for node in self.nodes)
         if casts != (0 if self.rest == self.io else 2):

@@ -33,6 +33,7 @@ from edgedense.graph.nodes import (
     Pool,
     Quantize,
     Relu,
+    Select,
     Weighted,
     inputs_of,
     out_axis,
@@ -126,15 +127,11 @@ class Writer:
                 self._op("Gemm", node.name, [*x, *self._weights(node)], transB=1)
             case Affine():
                 self._batch_norm(node, x[0])
-            case Relu() if node.low == 0.0:
-                self._op("Relu", node.name, x)
             case Relu():
-                low = self._float(f"{node.name}.low", np.float32(node.low))
-                bounds = [low]
-                if self.float_type == "fp16":
-                    # without a largest value TensorRT takes FP32's, and warns that it does not fit
-                    bounds.append(self._float(f"{node.name}.high", np.float32(FP16_MAX)))
-                self._op("Clip", node.name, [*x, *bounds])
+                self._relu(node, x)
+            case Select():
+                channels = self._constant(f"{node.name}.channels", node.channels)
+                self._op("Gather", node.name, [*x, channels], axis=1)
             case Concat():
                 self._op("Concat", node.name, x, axis=1)
             case Pool():
@@ -154,6 +151,22 @@ class Writer:
                 zero = self._constant(f"{node.name}.zero_point", np.int8(0))
                 self._op("QuantizeLinear", f"{node.name}.q", [*x, scale, zero])
                 self._op("DequantizeLinear", node.name, [f"{node.name}.q", scale, zero])
+
+    def _relu(self, node: Relu, x: list[str]) -> None:
+        """Relu or Clip, and Min where channels have ends of their own."""
+        below = node.name if node.high is None else f"{node.name}.low_end"
+        if node.low == 0.0:
+            self._op("Relu", below, x)
+        else:
+            bounds = [self._float(f"{node.name}.low", np.float32(node.low))]
+            if self.float_type == "fp16":
+                # without a largest value TensorRT takes FP32's, and warns that it does not fit
+                bounds.append(self._float(f"{node.name}.largest", np.float32(FP16_MAX)))
+            self._op("Clip", below, [*x, *bounds])
+        if node.high is not None:
+            largest = FP16_MAX if self.float_type == "fp16" else float(np.finfo(np.float32).max)
+            ends = np.minimum(node.high, np.float32(largest)).reshape(-1, 1, 1)
+            self._op("Min", node.name, [below, self._float(f"{node.name}.high", ends)])
 
     def _convolution(self, node: Conv, x: list[str]) -> None:
         """A convolution; what it pads with, where not zeros, is a constant map behind it.

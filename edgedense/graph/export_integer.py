@@ -256,6 +256,8 @@ def _fits(fusion: _Fusion) -> bool:
     root, pool = fusion.root, fusion.pool
     if isinstance(root, Conv) and root.weight_scale is None:
         return False
+    if fusion.relu is not None and fusion.relu.high is not None:
+        return False
     if pool is None or pool.kind == "max":
         return True
     if isinstance(root, Affine) or fusion.relu is not None:

@@ -70,13 +70,26 @@ class Affine:
     shift: Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Relu:
-    """``max(x, low)``; ``low`` is 0 but where a full-range rewrite has moved the values down."""
+    """``max(x, low)``; ``low`` is 0 but where a full-range rewrite has moved the values down.
+
+    ``high`` (channels,) are upper ends, infinite where a channel has none.
+    """
 
     name: str
     input: str
     low: float = 0.0
+    high: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Select:
+    """The ``channels`` of a value, by number."""
+
+    name: str
+    input: str
+    channels: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -127,7 +140,7 @@ class Quantize:
 
 
 Weighted = Conv | ConvTranspose | Linear
-Node = Weighted | Affine | Relu | Concat | Pool | Pad | GlobalPool | Quantize
+Node = Weighted | Affine | Relu | Select | Concat | Pool | Pad | GlobalPool | Quantize
 
 
 def out_axis(node: Weighted) -> int:
@@ -178,6 +191,8 @@ class Graph:
         for node in self.nodes:
             if isinstance(node, Weighted):
                 found[node.name] = out_channels(node)
+            elif isinstance(node, Select):
+                found[node.name] = len(node.channels)
             else:
                 found[node.name] = sum(found[name] for name in inputs_of(node))
         return found

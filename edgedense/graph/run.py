@@ -22,6 +22,7 @@ from edgedense.graph.nodes import (
     Pool,
     Quantize,
     Relu,
+    Select,
     Weighted,
 )
 from edgedense.graph.weights import stored_weight
@@ -47,6 +48,11 @@ class GraphRunner:
             for node in graph.nodes
             if isinstance(node, Weighted | Affine)
         }
+        self._highs = {
+            node.name: torch.from_numpy(node.high).view(1, -1, 1, 1)
+            for node in graph.nodes
+            if isinstance(node, Relu) and node.high is not None
+        }
 
     @torch.inference_mode()
     def __call__(self, images: Array, observe: Observe | None = None) -> Array:
@@ -64,7 +70,7 @@ class GraphRunner:
         logits: Array = values[self.graph.output].numpy()
         return logits
 
-    def _step(  # noqa: PLR0911  one case an operator
+    def _step(  # noqa: PLR0911, PLR0912  one case an operator
         self, position: int, node: Node, values: dict[str, Tensor], growing: dict[str, _Growing]
     ) -> Tensor:
         if isinstance(node, Concat):
@@ -88,7 +94,11 @@ class GraphRunner:
                 scale, shift = self._parameters[node.name]
                 return torch.addcmul(shift, x, scale)
             case Relu():
-                return _rectified(x, node.low, inplace=self._is_spent(node, position))
+                x = _rectified(x, node.low, inplace=self._is_spent(node, position))
+                high = self._highs.get(node.name)
+                return x if high is None else torch.minimum(x, high, out=x)
+            case Select():
+                return x[:, torch.from_numpy(node.channels)]
             case Pool():
                 if node.kind == "avg":
                     return F.avg_pool2d(x, node.kernel, node.stride, node.padding)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedense.graph.nodes import Affine, Conv, Graph, Linear
+from edgedense.graph.nodes import Affine, Conv, Graph, Linear, Node
 from edgedense.quantize.concats import Reading, behind, families
 from edgedense.quantize.equalize import LEVELS, Span, route_of
 from edgedense.quantize.place import family_name, named_families
@@ -28,30 +28,39 @@ _PADDED_TO = 32
 class Copyable:
     """``source`` (a convolution) makes the channels of ``producer``, the first part of a concat.
 
-    ``readings`` are of BN, perhaps ReLU or pooling, and the one layer that takes a channel's mean.
+    ``relu`` is a ReLU between both, or None. ``readings`` are of BN, perhaps ReLU or pooling, and
+    the one layer that adds the channels up.
     """
 
     producer: str
     source: str
+    relu: str | None
     readings: tuple[tuple[Reading, str], ...]
 
 
 def copyables(graph: Graph) -> tuple[Copyable, ...]:
-    """The first producer of each family of concats, where all its readers can take a mean."""
+    """The first producer of each family of concats, where all its readers can add channels up."""
     nodes = {node.name: node for node in graph.nodes}
     users = graph.readers()
     found = []
     for family in families(graph):
         producer = family.producers[0]
         route = route_of(producer, nodes, users)
-        if not route or not route.shifts or route.relu or not isinstance(nodes[route.source], Conv):
+        if not route or not route.shifts or not isinstance(nodes[route.source], Conv):
             continue
         chains = [(r, behind(r, nodes, users)) for r in family.readings[producer]]
         # a layer that reads the concat without BN takes no mean behind a ReLU
         if all(len(c) > 1 and isinstance(c[-1], Conv | Linear) for _, c in chains):
             readings = tuple((reading, chain[-1].name) for reading, chain in chains)
-            found.append(Copyable(producer, route.source, readings))
+            found.append(Copyable(producer, route.source, route.relu, readings))
     return tuple(found)
+
+
+def rounded_copyables(graph: Graph, float_concats: Iterable[str]) -> tuple[Copyable, ...]:
+    """Those whose concat is not left in floating point."""
+    named, left = named_families(graph), {family_name(graph, name) for name in float_concats}
+    in_float = {producer for name in left for producer in named[name].producers}
+    return tuple(found for found in copyables(graph) if found.producer not in in_float)
 
 
 def copied(
@@ -63,13 +72,12 @@ def copied(
     """The same function with the channels stored again whose rounding costs most, and all spans.
 
     At most ``most`` a block, as all of its layers read them, and no more than its first part has
-    left to a multiple of 32 channels. None in families of ``float_concats``, which round nothing.
+    left to a multiple of 32 channels. None in families of ``float_concats``, which round nothing,
+    and none behind a ReLU, where no grid can be offset: see :mod:`divide`.
     """
     found: dict[str, Span] = dict(spans)
-    named, left = named_families(graph), {family_name(graph, name) for name in float_concats}
-    in_float = {producer for name in left for producer in named[name].producers}
-    for copyable in copyables(graph):
-        if copyable.producer in in_float:
+    for copyable in rounded_copyables(graph, float_concats):
+        if copyable.relu:
             continue
         span = spans[copyable.producer]
         free = min(-len(span.low) % _PADDED_TO, most)
@@ -88,22 +96,16 @@ def with_copies(
     The new channels follow the producer's own.
     """
     nodes = {node.name: node for node in graph.nodes}
-    width = len(span.low)
     added = np.array([c for c, count in copies.items() for _ in range(count - 1)], np.int64)
+    read_again(nodes, copyable, len(span.low), added)
     for reading, name in copyable.readings:
-        affine, layer = nodes[reading.node], nodes[name]
-        assert isinstance(affine, Affine)
+        layer = nodes[name]
         assert isinstance(layer, Conv | Linear)
-        place, picked = [reading.offset + width] * len(added), reading.offset + added
         weight = layer.weight.copy()
         for c, count in copies.items():
-            weight[:, reading.offset + c] /= count
-        nodes[affine.name] = replace(
-            affine,
-            scale=np.insert(affine.scale, place, affine.scale[picked]),
-            shift=np.insert(affine.shift, place, affine.shift[picked]),
-        )
-        nodes[name] = replace(layer, weight=np.insert(weight, place, weight[:, picked], axis=1))
+            places = reading.offset + np.append(c, len(span.low) + np.flatnonzero(added == c))
+            weight[:, places] /= count
+        nodes[name] = replace(layer, weight=weight)
     source = nodes[copyable.source]
     assert isinstance(source, Conv)
     nodes[source.name] = replace(
@@ -113,6 +115,27 @@ def with_copies(
     )
     found = replace(graph, nodes=tuple(nodes[node.name] for node in graph.nodes))
     return found, _offset(span, copies)
+
+
+def read_again(
+    nodes: dict[str, Node], copyable: Copyable, width: int, added: NDArray[np.int64]
+) -> None:
+    """Let the readers take as many channels more behind ``width``, each as they take ``added``.
+
+    To change either of both so that the sum stays what it was is left to the caller.
+    """
+    for reading, name in copyable.readings:
+        affine, layer = nodes[reading.node], nodes[name]
+        assert isinstance(affine, Affine)
+        assert isinstance(layer, Conv | Linear)
+        place, picked = [reading.offset + width] * len(added), reading.offset + added
+        nodes[affine.name] = replace(
+            affine,
+            scale=np.insert(affine.scale, place, affine.scale[picked]),
+            shift=np.insert(affine.shift, place, affine.shift[picked]),
+        )
+        weight = np.insert(layer.weight, place, layer.weight[:, picked], axis=1)
+        nodes[name] = replace(layer, weight=weight)
 
 
 def _worth_most(rounding: NDArray[np.float64], free: int) -> dict[int, int]:

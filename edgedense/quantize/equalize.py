@@ -83,7 +83,7 @@ def _equalizable(graph: Graph) -> Iterator[tuple[Family, dict[str, Route]]]:
 
 @dataclass(frozen=True)
 class Route:
-    """Where a producer's values come from: a node with weights, and whether they may be shifted.
+    """Where a producer's values come from: a node that can scale them, and whether it may shift.
 
     ``relu`` is a ReLU on the way, or None.
     """
@@ -98,7 +98,7 @@ def route_of(name: str, nodes: Mapping[str, Node], users: Mapping[str, list[str]
     shifts, relu = True, None
     while True:
         node = nodes.get(name)
-        if isinstance(node, Conv | ConvTranspose):
+        if isinstance(node, Conv | ConvTranspose | Affine):
             return Route(name, shifts, relu)
         if isinstance(node, Relu):
             if node.low != 0.0:
@@ -136,14 +136,20 @@ def _rewrite(
     if shifts:
         middle = unit if route.relu else (low + span.high) / 2 + unit * STEP / 2
     source = nodes[route.source]
-    assert isinstance(source, Conv | ConvTranspose)
+    assert isinstance(source, Conv | ConvTranspose | Affine)
     if shifts and route.relu:
         relu = nodes[route.relu]
         assert isinstance(relu, Relu)
-        nodes[route.relu] = replace(relu, low=-1.0)
+        nodes[route.relu] = _lowered(relu, unit)
     nodes[route.source] = scaled_outputs(source, 1 / unit, -middle / unit)
     for reading in readings:
         nodes[reading.node] = _undone(nodes[reading.node], reading.offset, unit, middle)
+
+
+def _lowered(relu: Relu, unit: Double) -> Relu:
+    """``relu`` of values that were divided by ``unit``, and moved down by 1 then."""
+    high = None if relu.high is None else _single(relu.high / unit - 1)
+    return replace(relu, low=-1.0, high=high)
 
 
 def _takes_shift(node: Node) -> bool:
@@ -153,8 +159,11 @@ def _takes_shift(node: Node) -> bool:
     return isinstance(node, Affine)
 
 
-def scaled_outputs(node: Conv | ConvTranspose, factor: Double, shift: Double) -> Node:
+def scaled_outputs(node: Conv | ConvTranspose | Affine, factor: Double, shift: Double) -> Node:
     """The node whose outputs are ``factor * y + shift`` a channel."""
+    if isinstance(node, Affine):
+        moved = node.shift.astype(np.float64) * factor + shift
+        return replace(node, scale=_single(node.scale * factor), shift=_single(moved))
     shape = [1] * node.weight.ndim
     shape[out_axis(node)] = -1
     weight = node.weight.astype(np.float64) * factor.reshape(shape)

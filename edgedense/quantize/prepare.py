@@ -20,6 +20,7 @@ from edgedense.progress import SILENT, Progress
 from edgedense.quantize.calibrate import Calibration, calibrate, gathered, unfit
 from edgedense.quantize.concats import families
 from edgedense.quantize.copies import copied
+from edgedense.quantize.divide import divided
 from edgedense.quantize.equalize import STEP, equalizable, equalize, producers
 from edgedense.quantize.float_range import Extents, Reach, moved_extents
 from edgedense.quantize.fullrange import full_range, move
@@ -36,6 +37,8 @@ SYMMETRIC, FULL_RANGE = 127, 255  # steps between 0 and the largest value
 _LEAST_SURVEYED = 16
 # channels of a block stored again: one or two take most of the concat's noise
 _COPIES: Mapping[Effort, int] = {"fast": 0, "default": 2, "best": 8}
+# channels of a stem behind a ReLU in two parts
+_PARTS: Mapping[Effort, int] = {"fast": 0, "default": 32, "best": 32}
 _ROUNDING_IMAGES = 64  # twice and four times as many gained nothing
 _ROUNDING_BYTES = 1 << 27  # of second moments at once: for others the images are seen anew
 # images at once: as many as keep the largest of their values in so many bytes
@@ -91,6 +94,8 @@ def prepare(
         graph = migrate(graph, surveyed.moments, among, full)
         if best:
             graph, ends = copied(graph, best, _COPIES[options.effort], options.float_concats)
+            graph, parts = divided(graph, best, _PARTS[options.effort], options.float_concats)
+            ends |= parts
             equal = frozenset(equalizable(graph))
             graph = equalize(graph, ends)
     concats = producers(graph) if options.placement == "block" else ()

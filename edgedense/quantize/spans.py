@@ -98,10 +98,13 @@ def _ends(value: Tensor) -> tuple[Tensor, Tensor]:
 class WorthSpan(Span):
     """A span, and what ``rounding`` within it costs at the readers' outputs (channels,).
 
-    In shares of the outputs' power, summed over the readers.
+    In shares of the outputs' power, summed over the readers. ``divided`` is what it would cost with
+    as many codes below ``knee`` as above it.
     """
 
     rounding: Double
+    knee: Double
+    divided: Double
 
 
 def spans(graph: Graph, seen: Mapping[str, ChannelHistograms]) -> dict[str, WorthSpan]:
@@ -177,13 +180,13 @@ def _best(
     lows = seen.low[:, np.newaxis] + _CUTS * width
     highs = seen.high[:, np.newaxis] - _CUTS * width
     below, above = np.zeros_like(lows), np.zeros_like(highs)
-    slope, rising = np.zeros((2, len(x)))
+    worth, rising = np.zeros_like(x), np.zeros(len(x))
     for reader in readers:
         exact = reader.answer(x)
         energy = reader.energy / (powers[reader.node] or 1.0)
-        passed = energy * reader.scale**2 * (share * (exact > reader.low)).sum(axis=1)
-        slope += passed
-        rising += passed * np.sign(reader.scale)
+        passed = (energy * reader.scale**2)[:, np.newaxis] * share * (exact > reader.low)
+        worth += passed
+        rising += passed.sum(axis=1) * np.sign(reader.scale)
         for cut in range(len(_CUTS)):
             low, high = lows[:, cut : cut + 1], highs[:, cut : cut + 1]
             lost = np.square(reader.answer(np.maximum(x, low)) - exact)
@@ -191,7 +194,8 @@ def _best(
             lost = np.square(reader.answer(np.minimum(x, high)) - exact)
             above[:, cut] += energy * (share * lost).sum(axis=1)
     left = highs[:, np.newaxis, :] - lows[:, :, np.newaxis]
-    rounding = slope[:, np.newaxis, np.newaxis] * (left / LEVELS) ** 2 / 12
+    total = worth.sum(axis=1)
+    rounding = total[:, np.newaxis, np.newaxis] * (left / LEVELS) ** 2 / 12
     error = _CLIP_WEIGHT * (below[:, :, np.newaxis] + above[:, np.newaxis, :]) + rounding
     error[left < _LEAST * width[:, :, np.newaxis]] = np.inf
     low, high = np.unravel_index(error.reshape(len(x), -1).argmin(axis=1), error.shape[1:])
@@ -199,4 +203,18 @@ def _best(
     room = _HEADROOM * left[each, low, high]
     up = rising >= 0
     bottom, top = lows[each, low] - room * ~up, highs[each, high] + room * up
-    return WorthSpan(bottom, top, rounding[each, low, high])
+    knee, divided = _divided(x, worth, bottom, top)
+    return WorthSpan(bottom, top, total * ((top - bottom) / LEVELS) ** 2 / 12, knee, divided)
+
+
+def _divided(x: Double, worth: Double, low: Double, high: Double) -> tuple[Double, Double]:
+    """Where to divide each span in two of as many codes, and what rounding costs then.
+
+    ``worth`` is what a squared error of the values ``x`` (channels, bins) costs.
+    """
+    knees = low[:, np.newaxis] + np.linspace(0, 1, _BINS + 1)[1:] * (high - low)[:, np.newaxis]
+    below = np.stack([(worth * (x <= knee[:, np.newaxis])).sum(axis=1) for knee in knees.T], axis=1)
+    above = worth.sum(axis=1)[:, np.newaxis] - below
+    parts = below * (knees - low[:, np.newaxis]) ** 2 + above * (high[:, np.newaxis] - knees) ** 2
+    best, each = parts.argmin(axis=1), np.arange(len(x))
+    return knees[each, best], parts[each, best] / LEVELS**2 / 12

@@ -19,11 +19,15 @@ from edgedense.quantize.spans import WorthSpan
 Floats = np.ndarray
 
 
+def worth(low: Floats, high: Floats, rounding: Floats) -> WorthSpan:
+    return WorthSpan(low, high, rounding, (low + high) / 2, rounding / 4)
+
+
 def wide(graph: Graph) -> dict[str, WorthSpan]:
     """Spans that hold everything, and the last channel's rounding hurts most."""
     widths = graph.widths()
     return {
-        name: WorthSpan(np.full(n, -1.0), np.full(n, 2.0), np.arange(n) + 1.0)
+        name: worth(np.full(n, -1.0), np.full(n, 2.0), np.arange(n) + 1.0)
         for name, n in ((name, widths[name]) for name in producers(graph))
     }
 
@@ -66,7 +70,7 @@ def test_the_mean_of_copies_is_rounded_on_a_finer_grid() -> None:
     graph = lower(trained(tiny((1,), 4)), (8, 8))
     (copyable,) = copyables(graph)
     ones = np.ones(graph.widths()["conv0"])
-    span = WorthSpan(-ones, ones, ones)
+    span = worth(-ones, ones, ones)
     _, found = with_copies(graph, copyable, span, {0: 4})
     low, high = (np.append(end[:1], end[len(ones) :]) for end in (found.low, found.high))
     x = np.linspace(-0.9, 0.9, 10001)[:, np.newaxis]
@@ -83,7 +87,7 @@ def test_copies_lower_the_noise_of_a_concat() -> None:
     peak: dict[str, Floats] = {}
     GraphRunner(graph)(x, lambda n, v: peak.setdefault(n, v.abs().transpose(0, 1).flatten(1)))
     peak = {name: np.asarray(value.amax(1), np.float64) for name, value in peak.items()}
-    spans = {n: WorthSpan(-peak[n], peak[n], peak[n] ** 2) for n in producers(graph)}
+    spans = {n: worth(-peak[n], peak[n], peak[n] ** 2) for n in producers(graph)}
     fine, ends = copied(graph, spans, 8)
 
     def noise(equalized: Graph) -> float:
