@@ -16,6 +16,7 @@ from torch import Tensor, aminmax
 from edgedense.errors import InputError
 from edgedense.graph.nodes import FP16_MAX, Affine, GlobalPool, Graph, Weighted
 from edgedense.quantize.migrate import migratables
+from edgedense.quantize.observe import as_it_lies
 
 # other images may have values so much larger than those of calibration
 _MARGIN = 2.0
@@ -62,7 +63,7 @@ class Reach:
     def observe(self, name: str, value: Tensor) -> None:
         """Take note of a value, where it is one that counts."""
         if name in self._names:
-            found = Extent(*(float(end) for end in aminmax(value)))
+            found = Extent(*(float(end) for end in aminmax(as_it_lies(value))))
             known = self.extents.get(name)
             self.extents[name] = known.joined(found) if known else found
 

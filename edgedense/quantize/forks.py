@@ -13,7 +13,7 @@ from torch import Tensor
 
 from edgedense.data import ImageSet, Preprocess, batches
 from edgedense.graph.nodes import Array, Concat, Graph, Node, Quantize, Relu, inputs_of
-from edgedense.graph.run import GraphRunner
+from edgedense.graph.run import GraphRunner, as_array, as_input
 from edgedense.stats import agreeing, sqnr_db
 
 # the live values of one batch are there twice, in FP32 and in the run that is forked off
@@ -51,7 +51,7 @@ def forks(
         waiting[run.start].append(run)
     runner = TailRunner(exact, ())
     for batch in batches(sample, preprocess, batch_size(preprocess)):
-        given = {exact.input: torch.from_numpy(batch.images)}
+        given = {exact.input: as_input(batch.images)}
         wanted = runner.resume(0, given)
         for position, live in runner.walk(0, given):
             for run in waiting[position]:
@@ -105,8 +105,7 @@ class TailRunner(GraphRunner):
     def resume(self, start: int, given: Mapping[str, Tensor]) -> Array:
         """Logits, of the values that the nodes from ``start`` on read."""
         _, values = deque(self.walk(start, given), maxlen=1).pop()
-        logits: Array = values[self.graph.output].numpy()
-        return logits
+        return as_array(values[self.graph.output])
 
     def _is_spent(self, node: Relu | Quantize, position: int) -> bool:
         return node.input not in self._given and super()._is_spent(node, position)

@@ -72,7 +72,8 @@ class Moments:
         """Take note of ReLU outputs (N, channels, H, W)."""
         self.peak = np.maximum(self.peak, value.amax((0, 2, 3)).double().numpy())
         self._squares += value.square().sum((0, 2, 3)).double().numpy()
-        self._active += (value > 0).sum((0, 2, 3)).double().numpy()
+        # of what is never negative: 1 where it is above zero
+        self._active += value.sign().sum((0, 2, 3)).double().numpy()
         self._count += value.shape[0] * value.shape[2] * value.shape[3]
 
     @property

@@ -40,15 +40,16 @@ class Histogram:
 
     def add(self, x: Tensor) -> None:
         """Count values of ``x`` (N, ...). Errors: ArithmeticError where one is infinite or huge."""
+        x = as_it_lies(x)
         low, high = (float(value) for value in torch.aminmax(x))
         amax = max(-low, high)
         if not amax < _LARGEST:
             raise ArithmeticError(f"values that are not finite, or huge ({amax:.3g})")
         if amax == 0.0:
-            self.counts[0] += sampled(x.reshape(len(x), -1), COUNTED).numel()
+            self.counts[0] += sampled(x, COUNTED).numel()
             return
         self._widen(amax)
-        values = sampled(x.reshape(len(x), -1), COUNTED).flatten()
+        values = sampled(x, COUNTED).flatten()
         values = values.abs() if low < 0 else values
         top = self.width * BINS
         for start in range(0, len(values), _CHUNK):
@@ -104,6 +105,13 @@ def save_drawn(path: Path, histograms: Mapping[str, Histogram]) -> None:
     counts = np.array([counts for counts, _ in drawn], np.int64).reshape(len(drawn), DRAWN)
     top = np.array([top for _, top in drawn], np.float64)
     np.savez_compressed(path, names=np.array(list(histograms), "U"), counts=counts, top=top)
+
+
+def as_it_lies(x: Tensor) -> Tensor:
+    """Each image's values (N, values), in the order in which memory has them."""
+    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        x = x.permute(0, 2, 3, 1)
+    return x.reshape(len(x), -1)
 
 
 def sampled(x: Tensor, count: int) -> Tensor:

@@ -39,7 +39,7 @@ _LEAST_SURVEYED = 16
 _COPIES: Mapping[Effort, int] = {"fast": 0, "default": 2, "best": 8}
 # channels of a stem behind a ReLU in two parts
 _PARTS: Mapping[Effort, int] = {"fast": 0, "default": 32, "best": 32}
-_ROUNDING_IMAGES = 64  # twice and four times as many gained nothing
+_ROUNDING_IMAGES = 32  # twice and eight times as many gained nothing
 _ROUNDING_BYTES = 1 << 27  # of second moments at once: for others the images are seen anew
 # images at once: as many as keep the largest of their values in so many bytes
 _BYTES_AT_ONCE = 1 << 24

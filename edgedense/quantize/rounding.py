@@ -187,8 +187,8 @@ def _rows(node: Weighted, value: Tensor, most: int, generator: torch.Generator) 
     assert isinstance(node, Conv)
     kernel = node.weight.shape[2:]
     if tuple(kernel) == (1, 1) and node.stride == 1 and node.padding == 0:
-        found = value.flatten(2)
-        return found[:, :, _drawn(found.shape[2], most, generator)].transpose(1, 2).flatten(0, 1)
+        found = value.permute(0, 2, 3, 1).flatten(1, 2)
+        return found[:, _drawn(found.shape[1], most, generator)].flatten(0, 1)
     padded = F.pad(value, (node.padding,) * 4)
     windows = padded.unfold(2, kernel[0], node.stride).unfold(3, kernel[1], node.stride)
     rows, columns = windows.shape[2:4]

@@ -19,6 +19,7 @@ from torch import Tensor
 from edgedense.graph.nodes import Affine, Conv, Graph, Linear, Node, Relu
 from edgedense.quantize.concats import Family, behind, families
 from edgedense.quantize.equalize import LEVELS, Span
+from edgedense.quantize.observe import as_it_lies
 
 Double = NDArray[np.float64]
 _BINS = 512
@@ -58,7 +59,7 @@ class ChannelHistograms:
         bins = (value - self._start.view(1, -1, 1, 1)).div_(self._width.view(1, -1, 1, 1))
         bins = bins.clamp_(0, _BINS - 1).floor_()
         bins += torch.arange(channels).view(1, -1, 1, 1) * _BINS
-        found = torch.bincount(bins.flatten().int(), minlength=channels * _BINS)
+        found = torch.bincount(as_it_lies(bins).flatten().int(), minlength=channels * _BINS)
         self.counts += found.view(channels, _BINS).numpy()
 
     def _widen(self, low: Tensor, high: Tensor) -> None:

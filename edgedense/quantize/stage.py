@@ -227,6 +227,7 @@ def _judge(
     check_fp32(fp32, in_parts(whole, images), "the deployed graph")
     simulated = in_parts(lambda few: simulation(few, reach.observe), images)
     shaky = in_parts(GraphRunner(shaken(placed)), images)
+    give_back()
     return _Judged(images, fp32, simulated, shaky, reach.extents)
 
 

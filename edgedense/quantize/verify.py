@@ -16,6 +16,7 @@ from edgedense.engines.runner import Interface
 from edgedense.errors import EdgedenseError, InputError
 from edgedense.graph.nodes import Affine, Array, Graph, Node, Weighted
 from edgedense.graph.run import GraphRunner
+from edgedense.memory import give_back
 from edgedense.stats import logit_sqnr_db
 
 # a check needs no more memory than calibration does
@@ -92,6 +93,7 @@ def check_onnx(
         runner = OnnxRunner(path, interface.of(name), exact=True)
         found[name] = in_parts(runner, images)
         runner.close()
+        give_back()
     check_fp32(fp32, found["fp32"], "the FP32 ONNX")
     if not np.isfinite(simulated).all():
         raise EdgedenseError("the INT8 simulation gives NaN or infinite logits")
