@@ -53,10 +53,6 @@ OURS = {
     for placement in PLACEMENTS
     for effort in EFFORTS
 }
-# the block whose concat costs most in networks trained on photographs
-OURS["edgedense block, but denseblock1"] = QuantizeOptions(
-    placement="block", rest="fp32", float_concats=("denseblock1",)
-)
 TOOLS = (*OURS, *PEERS)
 FP32 = "FP32 ONNX"
 # pixels of a batch for the others: more made none faster
