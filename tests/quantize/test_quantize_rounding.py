@@ -57,10 +57,13 @@ def test_independent_inputs_take_the_nearest() -> None:
     np.testing.assert_allclose(found, torch.round(weight / scale[:, None]) * scale[:, None])
 
 
-@pytest.mark.parametrize("covariance", [torch.zeros(6, 6), torch.ones(6, 6)])
-def test_dead_and_equal_inputs_are_safe(covariance: torch.Tensor) -> None:
-    weight = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 6)))
-    found = gptq(weight, weight.abs().amax(1) / 127, covariance.double())
+@pytest.mark.parametrize("size", [1, 1e-30, 1e30])  # float32 holds no squares of the last two
+@pytest.mark.parametrize("width", [6, 900])
+@pytest.mark.parametrize("same", [0, 1])
+def test_dead_and_equal_inputs_are_safe(width: int, same: float, size: float) -> None:
+    covariance = torch.full((width, width), same * size**2, dtype=torch.float64)
+    weight = torch.from_numpy(np.random.default_rng(0).normal(size=(3, width)))
+    found = gptq(weight, weight.abs().amax(1) / 127, covariance)
     assert torch.isfinite(found).all()
 
 
