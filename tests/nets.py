@@ -17,6 +17,10 @@ from edgedense.data import ImageSet, load_set
 from edgedense.densenet.family import Spec, initialised
 from edgedense.densenet.fc_spec import FCDenseNetSpec
 from edgedense.densenet.spec import DenseNetSpec
+from edgedense.graph.nodes import Graph
+from edgedense.graph.run import GraphRunner
+from edgedense.quantize.equalize import producers
+from edgedense.quantize.spans import ChannelHistograms
 
 Floats = NDArray[np.float32]
 
@@ -124,3 +128,20 @@ def grey_set(folder: Path, count: int, size: tuple[int, int]) -> ImageSet:
     pixels = np.random.default_rng(0).integers(0, 256, (count, *size), dtype=np.uint8)
     np.savez(folder / "calib.npz", images=pixels, labels=np.arange(count) % 3)
     return load_set(folder / "calib.npz")
+
+
+def histograms(graph: Graph, x: Floats, size: int = 8) -> dict[str, ChannelHistograms]:
+    """What the producers of concats give for ``x``, ``size`` images at once."""
+    found: dict[str, ChannelHistograms] = {}
+    wanted = set(producers(graph))
+
+    def observe(name: str, value: torch.Tensor) -> None:
+        if name in wanted:
+            if name not in found:
+                found[name] = ChannelHistograms(value)
+            found[name].add(value)
+
+    runner = GraphRunner(graph)
+    for start in range(0, len(x), size):
+        runner(x[start : start + size].copy(), observe)
+    return found

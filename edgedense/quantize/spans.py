@@ -214,8 +214,10 @@ def _divided(x: Double, worth: Double, low: Double, high: Double) -> tuple[Doubl
     ``worth`` is what a squared error of the values ``x`` (channels, bins) costs.
     """
     knees = low[:, np.newaxis] + np.linspace(0, 1, _BINS + 1)[1:] * (high - low)[:, np.newaxis]
-    below = np.stack([(worth * (x <= knee[:, np.newaxis])).sum(axis=1) for knee in knees.T], axis=1)
-    above = worth.sum(axis=1)[:, np.newaxis] - below
+    upto = np.pad(worth.cumsum(axis=1), ((0, 0), (1, 0)))
+    bins = [np.searchsorted(values, knee, "right") for values, knee in zip(x, knees, strict=True)]
+    below = np.take_along_axis(upto, np.stack(bins), axis=1)
+    above = upto[:, -1:] - below
     parts = below * (knees - low[:, np.newaxis]) ** 2 + above * (high[:, np.newaxis] - knees) ** 2
     best, each = parts.argmin(axis=1), np.arange(len(x))
     return knees[each, best], parts[each, best] / LEVELS**2 / 12

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import Floats, images, relative_error, sizes, specs, tiny, trained
+from nets import Floats, histograms, images, relative_error, sizes, specs, tiny, trained
 from onnx_rules import File
 
 from edgedense.engines.onnxruntime import OnnxRunner
@@ -25,24 +25,9 @@ from edgedense.quantize.copies import copyables
 from edgedense.quantize.divide import divided, with_parts
 from edgedense.quantize.equalize import STEP, Span, equalize, producers
 from edgedense.quantize.place import named_families, place_block
-from edgedense.quantize.spans import ChannelHistograms, WorthSpan, spans
+from edgedense.quantize.spans import WorthSpan, spans
 
 STEMS = ("imagenet", "deep", "deep-blur")
-
-
-def seen(graph: Graph, x: Floats) -> dict[str, ChannelHistograms]:
-    found: dict[str, ChannelHistograms] = {}
-    wanted = set(producers(graph))
-    runner = GraphRunner(graph)
-    for _ in range(2):  # the first batch chooses the bins
-        runner(x.copy(), lambda name, value: _add(found, name, value) if name in wanted else None)
-    return found
-
-
-def _add(found: dict[str, ChannelHistograms], name: str, value: object) -> None:
-    if name not in found:
-        found[name] = ChannelHistograms(value)  # type: ignore[arg-type]
-    found[name].add(value)  # type: ignore[arg-type]
 
 
 def long_tailed(seed: int = 0, size: tuple[int, int] = (64, 64)) -> tuple[Graph, Floats]:
@@ -64,7 +49,7 @@ def test_parts_compute_the_same(data: st.DataObject) -> None:
     size = data.draw(sizes(spec))
     graph = lower(trained(spec, data.draw(st.integers(0, 99))), size)
     x = images(spec, size)
-    ends = dict[str, Span](spans(graph, seen(graph, x)))
+    ends = dict[str, Span](spans(graph, histograms(graph, x)))
     other = images(spec, size, 5) * 3 + 1
     before = GraphRunner(graph)(other)
     for copyable in [found for found in copyables(graph) if found.relu]:
@@ -85,7 +70,7 @@ def test_parts_compute_the_same(data: st.DataObject) -> None:
 
 def test_only_stems_behind_a_relu_are_divided_and_only_where_the_concat_is_rounded() -> None:
     graph, x = long_tailed()
-    best = spans(graph, seen(graph, x))
+    best = spans(graph, histograms(graph, x))
     found, ends = divided(graph, best, 5)
     assert set(ends) == {"pool0.bulk", "pool0.tail"}
     assert {name: found.widths()[name] for name in ends} == {"pool0.bulk": 8, "pool0.tail": 5}
@@ -94,16 +79,16 @@ def test_only_stems_behind_a_relu_are_divided_and_only_where_the_concat_is_round
     assert divided(graph, best, 0) == (graph, {})
     assert divided(graph, best, 5, ["denseblock1"]) == (graph, {})
     cifar = lower(trained(tiny((2, 2), 4)), (16, 16))
-    known = spans(cifar, seen(cifar, images(tiny(), (16, 16), 4)))
+    known = spans(cifar, histograms(cifar, images(tiny(), (16, 16), 4)))
     assert divided(cifar, known, 5) == (cifar, {})
 
 
 def test_those_whose_tails_are_longest_are_divided_and_the_knee_is_below_the_tail() -> None:
     graph, x = long_tailed()
-    best = spans(graph, seen(graph, x))["pool0"]
+    best = spans(graph, histograms(graph, x))["pool0"]
     assert (best.divided <= best.rounding * 0.2501).all()  # two halves are a quarter
     assert (best.knee <= best.high).all()
-    few, _ = divided(graph, {"pool0": best} | spans(graph, seen(graph, x)), 3)
+    few, _ = divided(graph, {"pool0": best} | spans(graph, histograms(graph, x)), 3)
     (select,) = [node for node in few.nodes if node.name == "pool0.tail.channels"]
     gains = best.rounding - best.divided
     assert set(select.channels) == set(np.argsort(-gains)[:3])  # type: ignore[union-attr]
@@ -120,7 +105,7 @@ def rounded(graph: Graph, ends: dict[str, Span]) -> tuple[Graph, Graph]:
 @pytest.mark.parametrize("seed", range(3))
 def test_long_tails_lose_less(seed: int) -> None:
     graph, x = long_tailed(seed)
-    ends = spans(graph, seen(graph, x))
+    ends = spans(graph, histograms(graph, x))
     exact = GraphRunner(graph)(x)
 
     def error(found: Graph, known: dict[str, Span]) -> float:
@@ -143,8 +128,8 @@ def test_long_tails_lose_less(seed: int) -> None:
 @pytest.mark.parametrize("rest", ["fp32", "fp16"])
 def test_the_file_does_what_the_simulation_does(rest: str, tmp_path: Path) -> None:
     graph, x = long_tailed()
-    ends = dict[str, Span](spans(graph, seen(graph, x)))
-    graph, parts = divided(graph, spans(graph, seen(graph, x)), 3)
+    ends = dict[str, Span](spans(graph, histograms(graph, x)))
+    graph, parts = divided(graph, spans(graph, histograms(graph, x)), 3)
     equal, placed = rounded(graph, ends | parts)
     interface = Interface(graph.input, graph.input_shape, graph.output, graph.output_shape)
     for known, name in ((equal, "plain"), (placed, "int8")):
@@ -159,8 +144,8 @@ def test_the_file_does_what_the_simulation_does(rest: str, tmp_path: Path) -> No
 
 def test_ends_of_channels_survive_the_integer_file(tmp_path: Path) -> None:
     graph, x = long_tailed()
-    ends = dict[str, Span](spans(graph, seen(graph, x)))
-    graph, parts = divided(graph, spans(graph, seen(graph, x)), 3)
+    ends = dict[str, Span](spans(graph, histograms(graph, x)))
+    graph, parts = divided(graph, spans(graph, histograms(graph, x)), 3)
     placed = rounded(graph, ends | parts)[1]
     written = export_integer(placed, tmp_path / "cpu.onnx", {})
     interface = Interface(graph.input, graph.input_shape, graph.output, graph.output_shape)

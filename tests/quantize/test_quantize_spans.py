@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import images, relative_error, tiny, trained
+from nets import histograms, images, relative_error, tiny, trained
 
 from edgedense.graph.lower import lower
 from edgedense.graph.nodes import Affine, Concat, Conv, Graph, Relu
@@ -14,22 +14,6 @@ from edgedense.graph.run import GraphRunner
 from edgedense.quantize.equalize import STEP, Span, equalize, producers
 from edgedense.quantize.place import place_block
 from edgedense.quantize.spans import ChannelHistograms, spans
-
-
-def histograms(graph: Graph, x: np.ndarray, size: int = 8) -> dict[str, ChannelHistograms]:
-    found: dict[str, ChannelHistograms] = {}
-    wanted = set(producers(graph))
-
-    def observe(name: str, value: torch.Tensor) -> None:
-        if name in wanted:
-            if name not in found:
-                found[name] = ChannelHistograms(value)
-            found[name].add(value)
-
-    runner = GraphRunner(graph)
-    for start in range(0, len(x), size):
-        runner(x[start : start + size].copy(), observe)
-    return found
 
 
 def eye(name: str, value: str, channels: int) -> Conv:
